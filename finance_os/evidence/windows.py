@@ -1,0 +1,69 @@
+"""Business days and the half-open UTC windows that they are.
+
+A day begins at local midnight; where a clock change skips midnight, at the first moment that exists. So the days of
+a time zone follow each other without gap or overlap, whatever the clocks do.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+
+@dataclass(frozen=True)
+class Days:
+    """Calendar days from `first` to `last`, both included."""
+
+    first: date
+    last: date
+
+    def __post_init__(self) -> None:
+        if self.last < self.first:
+            raise ValueError(f"the last day, {self.last}, lies before the first, {self.first}")
+
+    def __iter__(self) -> Iterator[date]:
+        return (self.first + timedelta(days=n) for n in range(len(self)))
+
+    def __len__(self) -> int:
+        return (self.last - self.first).days + 1
+
+    def __contains__(self, day: date) -> bool:
+        return self.first <= day <= self.last
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A half-open span of time, `start <= t < end`, in UTC."""
+
+    start: datetime
+    end: datetime
+
+    def __contains__(self, moment: datetime) -> bool:
+        return self.start <= moment < self.end
+
+    def until(self, moment: datetime) -> "Window":
+        """This window, cut off at `moment` (empty if it had not begun by then)."""
+        return Window(self.start, max(self.start, min(self.end, moment)))
+
+
+def start_of_day(day: date, zone: ZoneInfo) -> datetime:
+    """The first moment of `day` in `zone`, in UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+
+
+def window_of(days: Days, zone: ZoneInfo) -> Window:
+    """The window that `days` are in `zone`."""
+    return Window(start_of_day(days.first, zone), start_of_day(days.last + timedelta(days=1), zone))
+
+
+def day_of(moment: datetime, zone: ZoneInfo) -> date:
+    """The business day that `moment` falls on in `zone`."""
+    return moment.astimezone(zone).date()
+
+
+def epoch_day(seconds: int, zone: ZoneInfo) -> date:
+    """The business day that a Unix time in seconds falls on in `zone`."""
+    return datetime.fromtimestamp(seconds, zone).date()

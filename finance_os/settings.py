@@ -1,0 +1,74 @@
+"""Every environment variable that Finance OS reads, typed, in one place.
+
+Vendor credentials are not listed here: each source declares the names of its own (`Source.credentials`), and
+they are looked up by a connection's secret reference (`finance_os.sources.credentials`).
+"""
+
+from datetime import date
+from functools import cache
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The installation's settings; each field is read from `FINANCE_OS_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="FINANCE_OS_", env_ignore_empty=True, frozen=True)
+
+    home: Path = Field(default=Path("var"), description="Where the embedded database and local files live.")
+    database_url: SecretStr | None = Field(
+        default=None, description="PostgreSQL 15 or newer; unset means the embedded server under `home`."
+    )
+    owner_database_url: SecretStr | None = Field(
+        default=None,
+        description="The login that runs migrations, direct rather than through a transaction pooler; "
+        "unset means `database_url`.",
+    )
+    dagster_database_url: SecretStr | None = Field(
+        default=None, description="Where Dagster keeps its runs and events (read by dagster.yaml)."
+    )
+    timezone: str = Field(default="UTC", description="Time zone of the plain installation's business.")
+    business: str = Field(default="main", description="ID of the plain installation's business.")
+    business_name: str = Field(default="Main business", description="Its name, as people read it.")
+    start_date: date = Field(default=date(2024, 1, 1), description="First day that can be backfilled.")
+    drops: str | None = Field(
+        default=None, description="Folder or s3:// prefix for handed-in files; unset means `home`/drops."
+    )
+    drop_settle_seconds: float = Field(
+        default=5.0, ge=0, description="How long a dropped file must have stayed the same before it is read."
+    )
+    anchors: str | None = Field(
+        default=None, description="Folder or s3:// prefix for audit anchors; unset means `home`/anchors."
+    )
+    chunk_rows: int = Field(default=10_000, ge=1, le=100_000, description="Most records committed at a time.")
+    pool: int = Field(default=2, ge=1, description="Calls at the same time on one vendor.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_time_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(
+                f"{name!r} is not an IANA time zone; write one such as 'America/New_York'"
+            ) from error
+        return name
+
+    @property
+    def drops_location(self) -> str:
+        """Folder or `s3://` prefix that handed-in files are dropped in."""
+        return self.drops or str(self.home.absolute() / "drops")
+
+    @property
+    def anchors_location(self) -> str:
+        """Folder or `s3://` prefix that audit anchors are written to."""
+        return self.anchors or str(self.home.absolute() / "anchors")
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

@@ -1,0 +1,19 @@
+-- The audit chain: one hash chain a business.
+-- depends: 0002_evidence
+
+CREATE TABLE finance_os.finance_audit_events (
+    business_id   text COLLATE "C" NOT NULL REFERENCES finance_os.businesses,
+    sequence      bigint NOT NULL CHECK (sequence > 0),
+    event_type    text NOT NULL,
+    subject       text NOT NULL,
+    actor         text NOT NULL,
+    details       jsonb NOT NULL,
+    occurred_at   timestamptz NOT NULL,
+    canonical     bytea NOT NULL,
+    previous_hash bytea NOT NULL,
+    event_hash    bytea NOT NULL,
+    PRIMARY KEY (business_id, sequence),
+    UNIQUE (business_id, previous_hash)
+);
+COMMENT ON COLUMN finance_os.finance_audit_events.canonical IS
+    'The canonical JSON of the event with its predecessor''s hash; event_hash is its SHA-256.';
