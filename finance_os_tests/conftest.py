@@ -1,0 +1,85 @@
+"""Fixtures that every folder shares: one PostgreSQL for the session, and a fresh migrated database for each test."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, settings
+from psycopg import sql
+
+from finance_os.evidence import embedded
+from finance_os.evidence.businesses import Connection, ensure_business, ensure_connection
+from finance_os.evidence.database import Database, migrate
+
+settings.register_profile("finance_os", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.load_profile("finance_os")
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Superuser URL of a PostgreSQL: the one in FINANCE_OS_TEST_SERVER_URL, or an embedded one for this session."""
+    if url := os.environ.get("FINANCE_OS_TEST_SERVER_URL"):
+        yield url
+        return
+    server = embedded.start(Path(tmp_path_factory.mktemp("postgres")))
+    yield server.get_uri()
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def template_name(server_url: str) -> Iterator[str]:
+    """A migrated database that others are copied from."""
+    name = f"finance_os_template_{os.getpid()}"
+    migrate(create_database(server_url, name))
+    yield name
+    drop_database(server_url, name)
+
+
+@pytest.fixture
+def database(server_url: str, template_name: str) -> Iterator[Database]:
+    """A fresh finance database in the application's role."""
+    name = f"finance_os_{os.getpid()}_{next(_numbers)}"
+    yield Database(create_database(server_url, name, template_name))
+    drop_database(server_url, name)
+
+
+@pytest.fixture
+def owner(database: Database) -> Database:
+    """The same database as `database`, with the rights of its owner."""
+    with psycopg.connect(database.url) as connection:
+        return Database(database.url, connection.info.user)
+
+
+@pytest.fixture
+def acme(database: Database) -> Connection:
+    """A connection of the first business, New York."""
+    ensure_business(database, "acme", "Acme", "America/New_York")
+    return ensure_connection(database, "acme", "stripe")
+
+
+@pytest.fixture
+def globex(database: Database) -> Connection:
+    """A connection of the second business, Tokyo, whose external IDs are the same as the first one's."""
+    ensure_business(database, "globex", "Globex", "Asia/Tokyo")
+    return ensure_connection(database, "globex", "stripe", secret_reference="env:GLOBEX_")
+
+
+def create_database(server_url: str, name: str, template: str = "template0") -> str:
+    """A new database, copied from `template`; its URL."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        )
+    return urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
+
+
+def drop_database(server_url: str, name: str) -> None:
+    """Drop a database, whoever is still connected to it."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
