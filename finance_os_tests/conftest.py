@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -22,14 +23,15 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server_url() -> Iterator[str]:
     """Superuser URL of a PostgreSQL: the one in FINANCE_OS_TEST_SERVER_URL, or an embedded one for this session."""
     if url := os.environ.get("FINANCE_OS_TEST_SERVER_URL"):
         yield url
         return
-    server = embedded.start(Path(tmp_path_factory.mktemp("postgres")))
+    # Not in pytest's own temporary folder: other sessions clear that out while this one runs.
+    server = embedded.start(Path(tempfile.mkdtemp(prefix="finance-os-test-")))
+    server.cleanup_mode = "delete"
     yield server.get_uri()
-    server.stop()
 
 
 @pytest.fixture(scope="session")

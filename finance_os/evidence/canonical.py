@@ -6,14 +6,15 @@ recomputed by anyone from what the database stored.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-MAX_DEPTH = 500
-"""Deeper payloads are refused. PostgreSQL's JSON parser gives up at some thousands, Python's at about 1,000."""
+MAX_DEPTH = 200
+"""Deeper payloads are refused. Python's JSON libraries give up at about 1,000 levels less the caller's own stack."""
 
 MAX_BYTES = 64 * 1024 * 1024
 """Larger payloads are refused; `jsonb` itself ends at 256 MB."""
@@ -24,11 +25,12 @@ NO_EVIDENCE: tuple[()] = ()
 _encode = msgspec.json.Encoder(order="sorted", decimal_format="number").encode
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 
-_PLAIN_KEYS = {str}
-_SCALARS = {str, int, bool, type(None)}
-_JSON_TYPES = _SCALARS | {Decimal, dict, list, tuple}
+_CONTAINERS = frozenset({dict, list, tuple})
+_SCALARS = frozenset({str, int, bool, type(None)})
 # PostgreSQL's numeric: up to 131,072 digits before the decimal point and 16,383 after it.
 _MAX_EXPONENT, _MAX_SCALE = 131_071, 16_383
+# Integers that Python may not read back: its limit is 4,300 digits, and msgspec counts the sign as one.
+_MANY_DIGITS = re.compile(rb"[0-9]{4300}")
 
 
 class Uncanonical(ValueError):
@@ -36,8 +38,18 @@ class Uncanonical(ValueError):
 
 
 def decode(text: bytes | str) -> Any:
-    """JSON text as Python values, exactly: fractions become `Decimal`, integers keep every digit."""
-    return _decode(text)
+    """JSON text as Python values, exactly: fractions become `Decimal`, integers keep every digit.
+
+    Raises `Uncanonical` for what is not JSON, or cannot be held exactly (integers of 4,300 digits and more).
+    """
+    try:
+        return _decode(text)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise Uncanonical(f"cannot be read as JSON: {error}") from None
+    except ArithmeticError:
+        raise Uncanonical("holds a number beyond any range") from None
+    except RecursionError:
+        raise Uncanonical("is nested too deeply to be read") from None
 
 
 def canonical_json(value: Any) -> bytes:
@@ -45,7 +57,7 @@ def canonical_json(value: Any) -> bytes:
 
     Raises `Uncanonical` for everything else: a `float` (it is not exact: read JSON with `decode`), NaN and
     infinity, a NUL character or a lone surrogate (PostgreSQL cannot store them), numbers beyond PostgreSQL's
-    `numeric`, nesting beyond `MAX_DEPTH`, more than `MAX_BYTES`.
+    `numeric`, integers of 4,300 digits and more, nesting beyond `MAX_DEPTH`, more than `MAX_BYTES`.
     """
     if _needs_rewriting(value):
         value = _rewritten(value)
@@ -57,6 +69,8 @@ def canonical_json(value: Any) -> bytes:
         raise Uncanonical(f"cannot be written as JSON: {error}") from error
     if b"\\u0000" in text and _has_nul(text):
         raise Uncanonical("holds a NUL character, which PostgreSQL cannot store")
+    if _MANY_DIGITS.search(text):
+        decode(text)
     if len(text) > MAX_BYTES:
         raise Uncanonical(f"is {len(text):,} bytes of JSON; the most that is kept is {MAX_BYTES:,}")
     return text
@@ -101,39 +115,40 @@ def _without(value: Any, path: Sequence[str]) -> Any:
 def _needs_rewriting(value: Any) -> bool:
     """Whether a decimal in `value` is not yet written as PostgreSQL would; refuses what has no canonical JSON.
 
-    Runs once for every record: containers are judged by the set of their members' types, at C speed.
+    Runs once for every record: members that are all scalars are passed over at C speed.
     """
     rewrite = False
-    level: list[Any] = [value]
-    for _ in range(MAX_DEPTH):
-        types = set(map(type, level))
-        if not types <= _JSON_TYPES:
-            raise _unknown(types - _JSON_TYPES)
-        if Decimal in types and not rewrite:
-            rewrite = any(_plain(item) != str(item) for item in level if type(item) is Decimal)
-        if not types - _SCALARS - {Decimal}:
-            return rewrite
+    level: list[Any] = [(value,)]
+    for _ in range(MAX_DEPTH + 1):
         below: list[Any] = []
-        for item in level:
-            kind = type(item)
-            if kind is dict:
-                if item:
-                    if set(map(type, item)) != _PLAIN_KEYS:
-                        raise Uncanonical("has a key that is not a string")
-                    below.extend(item.values())
-            elif kind is list or kind is tuple:
-                below.extend(item)
+        for container in level:
+            members = container
+            if type(container) is dict:
+                try:
+                    "".join(container)
+                except TypeError:
+                    raise Uncanonical("has a key that is not a string") from None
+                members = container.values()
+            if _SCALARS.issuperset(map(type, members)):
+                continue
+            for member in members:
+                kind = type(member)
+                if kind in _CONTAINERS:
+                    below.append(member)
+                elif kind is Decimal:
+                    rewrite = _plain(member) != str(member) or rewrite
+                elif kind not in _SCALARS:
+                    raise _unknown(kind)
         if not below:
             return rewrite
         level = below
     raise Uncanonical(f"is nested deeper than {MAX_DEPTH} levels")
 
 
-def _unknown(types: set[type]) -> Uncanonical:
-    if float in types:
+def _unknown(kind: type) -> Uncanonical:
+    if kind is float:
         return Uncanonical("holds a float, which is not exact: read it as a Decimal")
-    names = ", ".join(sorted(kind.__name__ for kind in types))
-    return Uncanonical(f"holds values that are not JSON: {names}")
+    return Uncanonical(f"holds a {kind.__name__}, which is not a JSON value")
 
 
 def _plain(number: Decimal) -> str:
@@ -150,10 +165,11 @@ def _plain(number: Decimal) -> str:
 def _rewritten(value: Any) -> Any:
     if type(value) is Decimal:
         return msgspec.Raw(_plain(value).encode())
+    # `map`, as a comprehension would take a second stack frame for each level.
     if type(value) is dict:
-        return {key: _rewritten(item) for key, item in value.items()}
+        return dict(zip(value, map(_rewritten, value.values()), strict=True))
     if type(value) in (list, tuple):
-        return [_rewritten(item) for item in value]
+        return list(map(_rewritten, value))
     return value
 
 

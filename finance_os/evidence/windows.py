@@ -1,7 +1,9 @@
 """Business days and the half-open UTC windows that they are.
 
-A day begins at local midnight; where a clock change skips midnight, at the first moment that exists. So the days of
-a time zone follow each other without gap or overlap, whatever the clocks do.
+A day begins at the first moment whose local date is that day: at midnight; where a clock change skips midnight, at
+the change; where one repeats it, at the first of the two (what the clock then shows once more of the day before
+belongs to the new day). So the days of a time zone follow each other without gap or overlap, whatever the clocks do;
+a day that a zone skipped altogether is empty.
 """
 
 from collections.abc import Iterator
@@ -51,7 +53,19 @@ class Window:
 
 def start_of_day(day: date, zone: ZoneInfo) -> datetime:
     """The first moment of `day` in `zone`, in UTC."""
-    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+    midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+    start = midnight.astimezone(UTC)
+    if start.astimezone(zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
+        return start
+    # Midnight was skipped: the change lies between midnight by the clock after it and by the clock before it.
+    too_early = midnight.replace(fold=1).astimezone(UTC) - timedelta(seconds=1)
+    while start - too_early > timedelta(seconds=1):
+        middle = too_early + timedelta(seconds=(start - too_early) // timedelta(seconds=2))
+        if middle.astimezone(zone).date() < day:
+            too_early = middle
+        else:
+            start = middle
+    return start
 
 
 def window_of(days: Days, zone: ZoneInfo) -> Window:
@@ -60,10 +74,14 @@ def window_of(days: Days, zone: ZoneInfo) -> Window:
 
 
 def day_of(moment: datetime, zone: ZoneInfo) -> date:
-    """The business day that `moment` falls on in `zone`."""
-    return moment.astimezone(zone).date()
+    """The business day whose window `moment` lies in, in `zone`."""
+    local = moment.astimezone(zone)
+    day = local.date()
+    if local.fold and moment >= start_of_day(day + timedelta(days=1), zone):
+        return day + timedelta(days=1)  # the clock was put back past midnight, after the next day had begun
+    return day
 
 
 def epoch_day(seconds: int, zone: ZoneInfo) -> date:
     """The business day that a Unix time in seconds falls on in `zone`."""
-    return datetime.fromtimestamp(seconds, zone).date()
+    return day_of(datetime.fromtimestamp(seconds, UTC), zone)

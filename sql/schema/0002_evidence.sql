@@ -55,6 +55,7 @@ CREATE TABLE finance_os.source_sync_runs (
     rows_removed      bigint NOT NULL DEFAULT 0,
     remote_count      bigint,
     batch_hash        bytea,
+    targets           text[] NOT NULL DEFAULT '{}',
     checkpoint        jsonb,
     chunks            integer NOT NULL DEFAULT 0,
     query_name        text,
@@ -80,12 +81,14 @@ COMMENT ON COLUMN finance_os.source_sync_runs.worker IS
     'Who may write to this run. A worker that takes over a crashed run changes it, so the old one cannot go on.';
 CREATE INDEX source_sync_runs_latest
     ON finance_os.source_sync_runs (business_id, source_system, object_type, sync_run_id DESC);
+CREATE INDEX source_sync_runs_same_read
+    ON finance_os.source_sync_runs (business_id, source_system, object_type, first_day, last_day, sync_run_id DESC);
 CREATE INDEX source_sync_runs_recent ON finance_os.source_sync_runs (business_id, started_at DESC);
 CREATE INDEX source_sync_runs_scheduled ON finance_os.source_sync_runs (business_id, scheduled_sync_id)
     WHERE scheduled_sync_id IS NOT NULL;
 
 CREATE SEQUENCE finance_os.record_ids AS bigint INCREMENT BY 1000;
-COMMENT ON SEQUENCE finance_os.record_ids IS 'Each value opens a block of 1,000 record IDs.';
+COMMENT ON SEQUENCE finance_os.record_ids IS 'Each value opens a block of 1,000 IDs, for records and for changes.';
 
 CREATE TABLE finance_os.raw_source_records (
     record_id         bigint NOT NULL PRIMARY KEY,
@@ -136,7 +139,7 @@ CREATE TABLE finance_os.source_sync_sightings (
 COMMENT ON TABLE finance_os.source_sync_sightings IS
     'Which versions a sync run saw, in the order seen; a row holds consecutive records of one page and one day.';
 COMMENT ON COLUMN finance_os.source_sync_sightings.digest IS
-    'Sum modulo 2^256 of SHA-256(source ID, payload hash) over record_ids: adds up to a batch hash in any order.';
+    'Sum of the payload hashes of record_ids, as integers modulo 2^256: adds up to a batch hash in any order.';
 CREATE INDEX source_sync_sightings_day ON finance_os.source_sync_sightings (sync_run_id, partition_day);
 CREATE INDEX source_sync_sightings_time
     ON finance_os.source_sync_sightings (business_id, source_system, object_type, requested_at);
@@ -187,7 +190,7 @@ COMMENT ON COLUMN finance_os.raw_record_heads.requested_at IS
     'When the page that moved this head was asked for, on the database''s clock.';
 
 CREATE TABLE finance_os.raw_record_changes (
-    change_id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    change_id          bigint NOT NULL PRIMARY KEY,
     business_id        text COLLATE "C" NOT NULL,
     source_system      text COLLATE "C" NOT NULL,
     object_type        text COLLATE "C" NOT NULL,

@@ -10,10 +10,11 @@ CREATE TABLE finance_os.finance_audit_events (
     details       jsonb NOT NULL,
     occurred_at   timestamptz NOT NULL,
     canonical     bytea NOT NULL,
-    previous_hash bytea NOT NULL,
-    event_hash    bytea NOT NULL,
+    previous_hash bytea NOT NULL CHECK (octet_length(previous_hash) = 32),
+    event_hash    bytea NOT NULL CHECK (event_hash = sha256(canonical)),
     PRIMARY KEY (business_id, sequence),
-    UNIQUE (business_id, previous_hash)
+    UNIQUE (business_id, previous_hash),
+    CHECK ((sequence = 1) = (previous_hash = decode(repeat('00', 32), 'hex')))
 );
 COMMENT ON COLUMN finance_os.finance_audit_events.canonical IS
     'The canonical JSON of the event with its predecessor''s hash; event_hash is its SHA-256.';

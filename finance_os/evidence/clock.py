@@ -1,0 +1,31 @@
+"""The database's clock, read without asking the database each time.
+
+Versions without an order of their own are ordered by when their page was requested. Machines disagree about the
+time, so all of them use the database's: its offset from this process's monotonic clock is measured once.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from finance_os.evidence.database import DatabaseConnection
+
+
+@dataclass(frozen=True)
+class DatabaseClock:
+    """The database's time, as of a moment on the local monotonic clock."""
+
+    read_at: datetime
+    monotonic: float
+
+    @classmethod
+    def read(cls, connection: DatabaseConnection) -> "DatabaseClock":
+        """Measure the clock. The time is taken as of when the question was sent, so it is never ahead."""
+        monotonic = time.monotonic()
+        row = connection.execute("SELECT clock_timestamp() AS now").fetchone()
+        assert row is not None
+        return cls(row["now"], monotonic)
+
+    def now(self) -> datetime:
+        """The present, on the database's clock, in UTC."""
+        return self.read_at + timedelta(seconds=time.monotonic() - self.monotonic)

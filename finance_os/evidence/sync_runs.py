@@ -1,0 +1,336 @@
+"""Sync runs: one row for each extraction, begun before anything is read, so that a crash leaves a trace.
+
+A run that crashed is gone on with from its checkpoint by the next read of the same thing. Only its *worker* may
+write to a run; who takes a run over becomes its worker, so a process that was only thought dead is stopped at its
+next commit instead of staging twice.
+"""
+
+import os
+import socket
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from enum import StrEnum
+from typing import Any
+
+import psutil
+from psycopg.types.json import Jsonb
+
+from finance_os.evidence import audit
+from finance_os.evidence.businesses import Connection
+from finance_os.evidence.database import Database, DatabaseConnection
+from finance_os.evidence.extraction import DayState, Extraction, Kind, Request, SourceError
+from finance_os.evidence.windows import Days, Window
+
+RESUMABLE_FOR = timedelta(hours=24)
+"""A crashed run that progressed within this time is gone on with; an older one is begun anew."""
+
+SILENT_FOR = timedelta(minutes=10)
+"""A running run on another machine that has not progressed for this long is taken for dead."""
+
+
+class Trigger(StrEnum):
+    """What asked for a sync run."""
+
+    SCHEDULE = "schedule"
+    BACKFILL = "backfill"
+    WEBHOOK = "webhook"
+    DROP = "drop"
+    MANUAL = "manual"
+    PROBE = "probe"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a sync run comes from, for its row."""
+
+    trigger: Trigger
+    dagster_run_id: str | None = None
+    scheduled_sync_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Read:
+    """What one sync run is to stage: an object of a connection, over `days`.
+
+    `states` says how much of each day the read can see. `extract` opens the source for a request; it is called
+    once the run has begun, and not at all for days that cannot be observed any more.
+    """
+
+    connection: Connection
+    object_type: str
+    kind: Kind
+    days: Days
+    window: Window
+    states: Mapping[date, DayState]
+    extract: Callable[[Request], AbstractContextManager[Extraction]] | None
+    volatile: tuple[tuple[str, ...], ...] = ()
+    targets: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SyncRun:
+    """A run that this process is the worker of."""
+
+    sync_run_id: int
+    worker: uuid.UUID
+    read: Read
+    origin: Origin
+    resume: Mapping[str, Any] | None = None
+    chunks: int = 0
+    requested_before: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Business, source system and object type."""
+        connection = self.read.connection
+        return connection.business_id, connection.source_system, self.read.object_type
+
+
+class TakenOver(SourceError):
+    """Another worker goes on with this run."""
+
+    def __init__(self, sync_run_id: int) -> None:
+        super().__init__(
+            "taken_over",
+            f"sync run {sync_run_id} is being gone on with by another process; this one stops without staging more",
+            permanent=True,
+        )
+
+
+def begin(database: Database, connection: DatabaseConnection, read: Read, origin: Origin) -> SyncRun:
+    """Record that a read begins, in a transaction of its own; or take over the run of the same read that crashed."""
+    worker = uuid.uuid4()
+    with database.transaction(connection):
+        earlier = _latest_of(connection, read)
+        if earlier is not None and _abandoned(earlier):
+            if _can_go_on(earlier):
+                return _take_over(connection, earlier, read, origin, worker)
+            if earlier["status"] == "running":
+                died = "the process that read it died"
+                _end(connection, earlier["sync_run_id"], None, "failed", "interrupted", died)
+        row = connection.execute(
+            """
+            INSERT INTO finance_os.source_sync_runs
+                (business_id, source_system, object_type, connection_id, kind, trigger, window_start, window_end,
+                 first_day, last_day, scheduled_sync_id, dagster_run_id, targets, notices,
+                 worker, worker_host, worker_process)
+            VALUES
+                (%(business_id)s, %(source_system)s, %(object_type)s, %(connection_id)s, %(kind)s, %(trigger)s,
+                 %(window_start)s, %(window_end)s, %(first_day)s, %(last_day)s, %(scheduled_sync_id)s,
+                 %(dagster_run_id)s, %(targets)s, %(notices)s, %(worker)s, %(worker_host)s, %(worker_process)s)
+            RETURNING sync_run_id
+            """,
+            {
+                "business_id": read.connection.business_id,
+                "source_system": read.connection.source_system,
+                "object_type": read.object_type,
+                "connection_id": read.connection.connection_id,
+                "kind": read.kind,
+                "trigger": origin.trigger,
+                "window_start": read.window.start,
+                "window_end": read.window.end,
+                "first_day": read.days.first,
+                "last_day": read.days.last,
+                "scheduled_sync_id": origin.scheduled_sync_id,
+                "dagster_run_id": origin.dagster_run_id,
+                "targets": list(read.targets),
+                "notices": list(read.notices),
+                "worker": worker,
+                "worker_host": socket.gethostname(),
+                "worker_process": os.getpid(),
+            },
+        ).fetchone()
+        assert row is not None
+        return SyncRun(row["sync_run_id"], worker, read, origin)
+
+
+def describe(database: Database, connection: DatabaseConnection, run: SyncRun, extraction: Extraction) -> None:
+    """Record which API or query version a run reads with."""
+    with database.transaction(connection):
+        connection.execute(
+            """
+            UPDATE finance_os.source_sync_runs
+            SET api_version = %(api_version)s, query_name = %(query_name)s, query_version = %(query_version)s
+            WHERE sync_run_id = %(sync_run_id)s AND worker = %(worker)s
+            """,
+            {
+                "api_version": extraction.api_version,
+                "query_name": extraction.query_name,
+                "query_version": extraction.query_version,
+                "sync_run_id": run.sync_run_id,
+                "worker": run.worker,
+            },
+        )
+
+
+def fail(database: Database, connection: DatabaseConnection, run: SyncRun, code: str, message: str) -> None:
+    """End a run as failed. What it committed stays; the next read of the same thing goes on from there."""
+    with database.transaction(connection):
+        _end(connection, run.sync_run_id, run.worker, "failed", code, message)
+        audit.append(
+            connection,
+            run.read.connection.business_id,
+            "sync_run.failed",
+            f"sync_run:{run.sync_run_id}",
+            {"source_system": run.key[1], "object_type": run.key[2], "error_code": code},
+        )
+
+
+def skip(database: Database, connection: DatabaseConnection, run: SyncRun, code: str, message: str) -> None:
+    """End a run as skipped: it could not even be tried."""
+    with database.transaction(connection):
+        _end(connection, run.sync_run_id, run.worker, "skipped", code, message)
+        audit.append(
+            connection,
+            run.read.connection.business_id,
+            "sync_run.skipped",
+            f"sync_run:{run.sync_run_id}",
+            {"source_system": run.key[1], "object_type": run.key[2], "error_code": code},
+        )
+
+
+def sync_run(database: Database, sync_run_id: int) -> dict[str, Any]:
+    """The row of one sync run; `LookupError` if there is none."""
+    rows = database.fetch("SELECT * FROM finance_os.source_sync_runs WHERE sync_run_id = %s", (sync_run_id,))
+    if not rows:
+        raise LookupError(f"there is no sync run {sync_run_id}: `finance-os runs list` shows the latest")
+    return rows[0]
+
+
+def latest_sync_runs(database: Database, business_id: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
+    """The rows of the latest sync runs, newest first; of one business if given."""
+    return database.fetch(
+        """
+        SELECT * FROM finance_os.source_sync_runs
+        WHERE %(business_id)s::text IS NULL OR business_id = %(business_id)s
+        ORDER BY sync_run_id DESC LIMIT %(limit)s
+        """,
+        {"business_id": business_id, "limit": limit},
+    )
+
+
+def _latest_of(connection: DatabaseConnection, read: Read) -> dict[str, Any] | None:
+    """The latest run of the same read, locked."""
+    return connection.execute(
+        """
+        SELECT sync_run_id, status, checkpoint, chunks, requested, error_code, worker_host, worker_process,
+               progressed_at, clock_timestamp() AS now
+        FROM finance_os.source_sync_runs
+        WHERE business_id = %(business_id)s AND source_system = %(source_system)s AND object_type = %(object_type)s
+          AND connection_id = %(connection_id)s AND kind = %(kind)s
+          AND first_day = %(first_day)s AND last_day = %(last_day)s AND targets = %(targets)s
+        ORDER BY sync_run_id DESC LIMIT 1 FOR UPDATE
+        """,
+        {
+            "business_id": read.connection.business_id,
+            "source_system": read.connection.source_system,
+            "object_type": read.object_type,
+            "connection_id": read.connection.connection_id,
+            "kind": read.kind,
+            "first_day": read.days.first,
+            "last_day": read.days.last,
+            "targets": list(read.targets),
+        },
+    ).fetchone()
+
+
+def _abandoned(row: Mapping[str, Any]) -> bool:
+    """Whether a run failed, or is running without a process that runs it."""
+    if row["status"] == "failed":
+        return True
+    if row["status"] != "running":
+        return False
+    if row["worker_host"] == socket.gethostname():
+        try:
+            started = psutil.Process(row["worker_process"]).create_time()
+        except psutil.NoSuchProcess:
+            return True
+        return started > row["progressed_at"].timestamp() + 1
+    return row["now"] - row["progressed_at"] > SILENT_FOR
+
+
+def _can_go_on(row: Mapping[str, Any]) -> bool:
+    return (
+        row["checkpoint"] is not None
+        and row["error_code"] != "taken_over"
+        and row["now"] - row["progressed_at"] < RESUMABLE_FOR
+    )
+
+
+def _take_over(
+    connection: DatabaseConnection, row: Mapping[str, Any], read: Read, origin: Origin, worker: uuid.UUID
+) -> SyncRun:
+    connection.execute(
+        """
+        UPDATE finance_os.source_sync_runs
+        SET status = 'running', completed_at = NULL, error_code = NULL, error_message = NULL,
+            attempts = attempts + 1, worker = %(worker)s, worker_host = %(worker_host)s,
+            worker_process = %(worker_process)s, progressed_at = clock_timestamp(),
+            trigger = %(trigger)s, dagster_run_id = %(dagster_run_id)s,
+            scheduled_sync_id = coalesce(%(scheduled_sync_id)s, scheduled_sync_id)
+        WHERE sync_run_id = %(sync_run_id)s
+        """,
+        {
+            "sync_run_id": row["sync_run_id"],
+            "worker": worker,
+            "worker_host": socket.gethostname(),
+            "worker_process": os.getpid(),
+            "trigger": origin.trigger,
+            "dagster_run_id": origin.dagster_run_id,
+            "scheduled_sync_id": origin.scheduled_sync_id,
+        },
+    )
+    return SyncRun(row["sync_run_id"], worker, read, origin, row["checkpoint"], row["chunks"], row["requested"])
+
+
+def _end(
+    connection: DatabaseConnection, sync_run_id: int, worker: uuid.UUID | None, status: str, code: str, message: str
+) -> None:
+    connection.execute(
+        """
+        UPDATE finance_os.source_sync_runs
+        SET status = %(status)s, error_code = %(code)s, error_message = %(message)s,
+            completed_at = clock_timestamp()
+        WHERE sync_run_id = %(sync_run_id)s AND status = 'running'
+          AND (%(worker)s::uuid IS NULL OR worker = %(worker)s)
+        """,
+        {"sync_run_id": sync_run_id, "status": status, "code": code, "message": message, "worker": worker},
+    )
+
+
+def record_progress(
+    connection: DatabaseConnection,
+    run: SyncRun,
+    counts: Mapping[str, int],
+    resume: Mapping[str, Any] | None,
+    requested: Mapping[str, int],
+) -> None:
+    """Add a chunk's counts to its run and move the checkpoint, in the caller's transaction.
+
+    Raises `TakenOver` if another worker has the run.
+    """
+    updated = connection.execute(
+        """
+        UPDATE finance_os.source_sync_runs
+        SET rows_extracted = rows_extracted + %(extracted)s, rows_new = rows_new + %(new)s,
+            rows_changed = rows_changed + %(changed)s, rows_unchanged = rows_unchanged + %(unchanged)s,
+            rows_stale = rows_stale + %(stale)s, rows_removed = rows_removed + %(removed)s,
+            chunks = chunks + 1, checkpoint = %(checkpoint)s, requested = %(requested)s,
+            progressed_at = clock_timestamp()
+        WHERE sync_run_id = %(sync_run_id)s AND worker = %(worker)s AND status = 'running'
+        """,
+        {
+            **counts,
+            "checkpoint": None if resume is None else Jsonb(dict(resume)),
+            "requested": Jsonb(dict(Counter(run.requested_before) + Counter(requested))),
+            "sync_run_id": run.sync_run_id,
+            "worker": run.worker,
+        },
+    )
+    if updated.rowcount != 1:
+        raise TakenOver(run.sync_run_id)
