@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     drop_settle_seconds: float = Field(
         default=5.0, ge=0, description="How long a dropped file must have stayed the same before it is read."
     )
+    drop_max_bytes: int = Field(default=32 * 1024 * 1024, ge=1, description="Larger dropped files are left alone.")
     anchors: str | None = Field(
         default=None, description="Folder or s3:// prefix for audit anchors; unset means `home`/anchors."
     )

@@ -10,11 +10,12 @@ import re
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from cloudpathlib import AnyPath, CloudPath
+from typing import TYPE_CHECKING, Any
 
 from finance_os.evidence.canonical import Uncanonical, canonical_json, decode
+
+if TYPE_CHECKING:
+    from cloudpathlib import CloudPath
 
 _BUSINESS = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _HEAD = re.compile(r"[0-9a-f]{64}")
@@ -57,9 +58,8 @@ def write(location: str, anchor: Anchor) -> None:
 
     On S3 an anchor of the same count and head is kept once, and nothing is ever overwritten.
     """
-    place = AnyPath(location)
-    if isinstance(place, CloudPath):
-        kept = place / anchor.business_id / f"{anchor.count:020}-{anchor.head}.json"
+    if cloud := _cloud(location):
+        kept = cloud / anchor.business_id / f"{anchor.count:020}-{anchor.head}.json"
         if not kept.exists():
             kept.write_bytes(_line(anchor))
     else:
@@ -74,9 +74,8 @@ def read(location: str, business_id: str) -> Anchors:
     """
     if not _BUSINESS.fullmatch(business_id):
         raise ValueError(f"{business_id!r} is not a business ID")
-    place = AnyPath(location)
-    if isinstance(place, CloudPath):
-        kept = sorted((place / business_id).glob("*.json"), key=lambda path: path.name)
+    if cloud := _cloud(location):
+        kept = sorted((cloud / business_id).glob("*.json"), key=lambda path: path.name)
         return Anchors(tuple(_parsed(path.read_bytes(), business_id, str(path)) for path in kept))
     path = Path(location) / f"{business_id}.jsonl"
     if not path.exists():
@@ -85,6 +84,17 @@ def read(location: str, business_id: str) -> Anchors:
     anchors = tuple(_parsed(line, business_id, f"{path} line {n}") for n, line in enumerate(lines, start=1))
     notice = f"{path} ends in the middle of a line, which was left out: a crash cut it short"
     return Anchors(anchors, (notice,) if torn else ())
+
+
+def _cloud(location: str) -> "CloudPath | None":
+    """`location` as a prefix of an object store; `None` if it is a folder."""
+    if "://" not in location:
+        return None
+    from cloudpathlib import AnyPath, CloudPath  # half a second that nobody needs who keeps anchors in a folder
+
+    place = AnyPath(location)
+    assert isinstance(place, CloudPath)
+    return place
 
 
 def _line(anchor: Anchor) -> bytes:

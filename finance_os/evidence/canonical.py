@@ -30,7 +30,7 @@ _SCALARS = frozenset({str, int, bool, type(None)})
 # PostgreSQL's numeric: up to 131,072 digits before the decimal point and 16,383 after it.
 _MAX_EXPONENT, _MAX_SCALE = 131_071, 16_383
 # Integers that Python may not read back: its limit is 4,300 digits, and msgspec counts the sign as one.
-_MANY_DIGITS = re.compile(rb"[0-9]{4300}")
+_MANY_DIGITS = re.compile(rb"(?<![0-9])[0-9]{4300}")
 
 
 class Uncanonical(ValueError):
@@ -69,7 +69,7 @@ def canonical_json(value: Any) -> bytes:
         raise Uncanonical(f"cannot be written as JSON: {error}") from error
     if b"\\u0000" in text and _has_nul(text):
         raise Uncanonical("holds a NUL character, which PostgreSQL cannot store")
-    if _MANY_DIGITS.search(text):
+    if len(text) >= 4_300 and _MANY_DIGITS.search(text):
         decode(text)
     if len(text) > MAX_BYTES:
         raise Uncanonical(f"is {len(text):,} bytes of JSON; the most that is kept is {MAX_BYTES:,}")

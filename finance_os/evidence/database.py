@@ -105,7 +105,8 @@ def migrate(url: str) -> list[str]:
     with psycopg.connect(url, autocommit=True) as connection:
         if connection.info.server_version < MINIMUM_SERVER_VERSION:
             raise SchemaNotCurrent(
-                f"PostgreSQL {connection.info.server_version // 10_000} is too old: 15 or newer is needed."
+                f"PostgreSQL {connection.info.server_version // 10_000} is too old: "
+                f"{MINIMUM_SERVER_VERSION // 10_000} or newer is needed."
             )
         connection.execute("SELECT pg_advisory_lock(hashtextextended('finance_os/migrate', 0))")
         connection.execute("CREATE SCHEMA IF NOT EXISTS finance_os")

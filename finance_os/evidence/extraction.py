@@ -59,7 +59,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 class Page(msgspec.Struct, frozen=True):
     """Records of one answer, in the source's order.
 
-    `requested_at` is when the answer was asked for, on the database's clock (`Request.now`). `resume` is where a
+    `requested_at` is when the answer was asked for, on the database's clock (`Request.now`); for a file that was
+    handed in, when it was received. `resume` is where a
     crashed read can go on after this page, any JSON; `None` where the read must begin anew.
     `provenance` is what the page's records have in common (a file, a query).
     """
@@ -105,7 +106,7 @@ class Request:
 
     `window` are the bounds of `days` in `zone`, cut off at the present. `resume` is the checkpoint of a crashed
     read of the same thing, if there is one. `now` gives the time on the database's clock. `targets` are source
-    IDs for a targeted read, or content hashes of drops.
+    IDs for a targeted read, or drops (`sources.drops.Target`).
     """
 
     kind: Kind

@@ -19,6 +19,14 @@ class CannotTry(SourceError):
 
 
 @dataclass(frozen=True)
+class PendingReads:
+    """Reads of one object that have not begun: what a source asset hands to the IO manager that stages them."""
+
+    reads: tuple[Read, ...]
+    origin: Origin
+
+
+@dataclass(frozen=True)
 class HeldEvidence:
     """Current records of one object of one connection, for sources that must look again."""
 

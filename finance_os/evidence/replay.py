@@ -7,8 +7,9 @@ from typing import Any
 
 from psycopg.rows import tuple_row
 
-from finance_os.evidence.canonical import Uncanonical, decode, payload_hash
+from finance_os.evidence.canonical import Uncanonical, canonical_json, decode, payload_hash
 from finance_os.evidence.database import Database, DatabaseConnection
+from finance_os.evidence.windows import Days
 
 _IDS_AT_A_TIME = 2_000
 
@@ -26,18 +27,40 @@ class Seen:
     provenance: Any
     belongs: bool
 
+    def as_json_line(self, position: int) -> bytes:
+        """This record as one line of JSON, the `position`th that the run saw; every number as it is stored."""
+        return (
+            canonical_json(
+                {
+                    "position": position,
+                    "partition_day": str(self.partition_day),
+                    "requested_at": self.requested_at.isoformat(),
+                    "record_id": self.record_id,
+                    "source_id": self.source_id,
+                    "payload_hash": self.payload_hash.hex() if self.payload_hash else None,
+                    "provenance": self.provenance,
+                    "payload": None if self.payload is None else decode(self.payload),
+                }
+            )
+            + b"\n"
+        )
+
 
 @dataclass
 class DayReplay:
-    """What replaying one day of a run would do. `would_add` and `lost` name records; both empty is a pass."""
+    """What replaying one day of a run would do. `would_add` and `lost` name records; both empty is a pass.
+
+    `digest` is the sum of the payload hashes as recomputed, for `chunks.batch_hash`.
+    """
 
     replayed: int = 0
+    digest: int = 0
     would_add: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
 
 
-def run_records(database: Database, sync_run_id: int) -> Iterator[Seen]:
-    """The records that a run saw, in the order seen, each as often as it was seen.
+def run_records(database: Database, sync_run_id: int, days: Days | None = None) -> Iterator[Seen]:
+    """The records that a run saw, in the order seen, each as often as it was seen; of some days only, if given.
 
     Volatile fields are not part of a version and so not of a replay. Streams; memory does not grow with the run.
     """
@@ -46,9 +69,16 @@ def run_records(database: Database, sync_run_id: int) -> Iterator[Seen]:
         sightings.execute(
             """
             SELECT partition_day, requested_at, record_ids, provenance, business_id, source_system, object_type
-            FROM finance_os.source_sync_sightings WHERE sync_run_id = %s ORDER BY chunk, ordinal
+            FROM finance_os.source_sync_sightings
+            WHERE sync_run_id = %(sync_run_id)s
+              AND (%(first)s::date IS NULL OR partition_day BETWEEN %(first)s AND %(last)s)
+            ORDER BY chunk, ordinal
             """,
-            (sync_run_id,),
+            {
+                "sync_run_id": sync_run_id,
+                "first": days.first if days else None,
+                "last": days.last if days else None,
+            },
         )
         for day, requested_at, record_ids, provenance, *key in sightings:
             page = (provenance or {}).get("page")
@@ -70,16 +100,16 @@ def run_records(database: Database, sync_run_id: int) -> Iterator[Seen]:
                     )
 
 
-def replay(database: Database, sync_run_id: int) -> dict[date, DayReplay]:
+def replay(database: Database, sync_run_id: int, days: Days | None = None) -> dict[date, DayReplay]:
     """Stage a run's records once more without writing: by day, which of them would make a new version.
 
     Each stored payload is hashed anew and its idempotency key looked up, as staging would; a version that is gone, or
     belongs to another object or business, is `lost`.
     """
-    days: dict[date, DayReplay] = {}
+    by_day: dict[date, DayReplay] = {}
     suspects: list[tuple[date, str, bytes]] = []
-    for seen in run_records(database, sync_run_id):
-        day = days.setdefault(seen.partition_day, DayReplay())
+    for seen in run_records(database, sync_run_id, days):
+        day = by_day.setdefault(seen.partition_day, DayReplay())
         day.replayed += 1
         if seen.payload is None or seen.source_id is None or not seen.belongs:
             day.lost.append(f"record {seen.record_id}")
@@ -89,14 +119,15 @@ def replay(database: Database, sync_run_id: int) -> dict[date, DayReplay]:
         except Uncanonical:
             day.would_add.append(seen.source_id)
             continue
+        day.digest += int.from_bytes(recomputed)
         if recomputed != seen.payload_hash:
             suspects.append((seen.partition_day, seen.source_id, recomputed))
     if suspects:
         known = _known_keys(database, sync_run_id, suspects)
         for day, source_id, recomputed in suspects:
             if (source_id, recomputed) not in known:
-                days[day].would_add.append(source_id)
-    return days
+                by_day[day].would_add.append(source_id)
+    return by_day
 
 
 def _versions(connection: DatabaseConnection, record_ids: list[int]) -> dict[int, tuple[Any, ...]]:

@@ -6,7 +6,7 @@ belongs to the new day). So the days of a time zone follow each other without ga
 a day that a zone skipped altogether is empty.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -34,6 +34,17 @@ class Days:
 
     def __str__(self) -> str:
         return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
+
+
+def spans(days: Iterable[date]) -> list[Days]:
+    """Days, in whatever order, as spans of days that follow each other."""
+    found: list[Days] = []
+    for day in sorted(days):
+        if found and found[-1].last + timedelta(days=1) == day:
+            found[-1] = Days(found[-1].first, day)
+        else:
+            found.append(Days(day, day))
+    return found
 
 
 @dataclass(frozen=True)

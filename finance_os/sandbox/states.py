@@ -37,7 +37,6 @@ class Customer(Record):
     phone: str | None = None
     balance: int = 0
     delinquent: bool = False
-    next_invoice: int = 1
     deleted: bool = False
 
 

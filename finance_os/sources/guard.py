@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 import requests.adapters
@@ -66,6 +66,8 @@ class ReadOnlyGuard:
             method.upper() == "GET"
             and _origin(url) == self._origin
             and any(fnmatch.fnmatchcase(parts.path, path) for path in self._paths)
+            # Clients and servers resolve these, and would end up outside the glob.
+            and not {".", ".."} & set(unquote(parts.path).replace("\\", "/").split("/"))
         )
         if not allowed:
             raise ForbiddenRequest(method.upper(), parts.path, parts.hostname or "")

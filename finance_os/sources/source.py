@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from finance_os.evidence.canonical import parse_path
 from finance_os.evidence.extraction import Extraction, Request
 from finance_os.sources.credentials import Credentials
+from finance_os.sources.drops import Judge
 from finance_os.sources.guard import Get, Query, Take
 
 IDEMPOTENCY_KEY = "source_system + object_type + source_id + payload_hash"
@@ -83,7 +84,8 @@ class Source:
 
     `credentials` are the names of the secrets that it cannot work without, `options` those of settings that it
     can. `reads` is the whole of what it may ask for. `open` makes a guarded client from credentials;
-    `extract` reads what a request asks for with it, lazily, and raises `SourceError`.
+    `extract` reads what a request asks for with it, lazily, and raises `SourceError`. A source that takes files
+    also has `judge`, its verdict on one.
     """
 
     system: str
@@ -100,6 +102,7 @@ class Source:
     open: Callable[[Credentials], AbstractContextManager[Any]]
     extract: Callable[[Any, SourceObject[Any], Request], Extraction]
     options: tuple[str, ...] = ()
+    judge: Judge | None = None
     kinds: tuple[str, ...] = ()
     write_boundary: str = "Finance database only"
 

@@ -13,7 +13,8 @@ from finance_os.evidence.canonical import canonical_json, decode
 from finance_os.evidence.chunks import batch_hash, digest_of
 from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import Kind, Notice, Page, Record, RemoteCount, SourceError
-from finance_os.evidence.partitions import current_table, days_of_run
+from finance_os.evidence.partitions import days_of_run
+from finance_os.evidence.tables import current_table
 from finance_os.evidence.windows import Days
 from finance_os_tests.evidence.staged import DAY, NOON, OBJECT, changes, evidence_state, heads, page, record, stage
 

@@ -6,6 +6,8 @@ CREATE SCHEMA IF NOT EXISTS finance_os;
 DO $$
 DECLARE
     wanted text;
+    -- From PostgreSQL 16 on, who makes a role is a member that may not yet act as it.
+    needed text := CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END;
 BEGIN
     FOREACH wanted IN ARRAY ARRAY['finance_os_application', 'finance_os_reader'] LOOP
         BEGIN
@@ -15,8 +17,14 @@ BEGIN
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
             NULL;  -- roles belong to the whole cluster: another database's migration made it just now
         END;
-        IF NOT pg_has_role(current_user, wanted, 'MEMBER') THEN
-            EXECUTE format('GRANT %I TO CURRENT_USER', wanted);
+        IF NOT pg_has_role(current_user, wanted, needed) THEN
+            BEGIN
+                EXECUTE format('GRANT %I TO CURRENT_USER', wanted);
+            EXCEPTION WHEN insufficient_privilege THEN
+                RAISE EXCEPTION 'role % exists, and % may not act as it', wanted, current_user
+                    USING ERRCODE = 'insufficient_privilege',
+                          HINT = format('Have its administrator run: GRANT %I TO %I', wanted, current_user);
+            END;
         END IF;
     END LOOP;
 END

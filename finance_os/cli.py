@@ -1,0 +1,241 @@
+"""The `finance-os` command."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from finance_os.settings import Settings
+
+if TYPE_CHECKING:
+    from finance_os.evidence.database import Database
+
+app = typer.Typer(
+    help="Finance OS: evidence of a company's money, staged, checked and replayable.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+db = typer.Typer(help="The finance database's schema.", no_args_is_help=True)
+runs = typer.Typer(help="Sync runs, and exactly what each of them saw.", no_args_is_help=True)
+audit = typer.Typer(help="The audit chain.", no_args_is_help=True)
+app.add_typer(db, name="db")
+app.add_typer(runs, name="runs")
+app.add_typer(audit, name="audit")
+
+console = Console()
+errors = Console(stderr=True)
+
+
+@contextmanager
+def opened_database(*, require_schema: bool = True) -> "Iterator[Database]":
+    """The finance database of the settings; the embedded server is started, or joined where it runs."""
+    from finance_os.evidence import embedded
+    from finance_os.evidence.database import Database, require_current_schema
+
+    settings = Settings()
+    if settings.database_url is not None:
+        database = Database(settings.database_url.get_secret_value())
+    else:
+        database = Database(embedded.ensure_database(embedded.start(settings.home / "postgres"), "finance_os"))
+    if require_schema:
+        require_current_schema(database)
+    yield database
+
+
+def main() -> None:
+    """Run the command; an expected failure is one line that says what to do, and status 1."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped on the way out
+    from finance_os.evidence.database import SchemaNotCurrent
+    from finance_os.local.dagster_process import DagsterDidNotStart
+    from finance_os.local.demo import DemoFailed
+    from finance_os.local.graphql import DagsterRefused
+
+    try:
+        app()
+    except (SchemaNotCurrent, DagsterDidNotStart, DemoFailed, DagsterRefused, LookupError) as error:
+        errors.print(f"[red]{error}[/]")
+        raise SystemExit(1) from None
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "FINANCE_OS_" + "_".join(str(part) for part in problem["loc"]).upper()
+            errors.print(f"[red]{name}: {problem['msg']}[/]")
+        raise SystemExit(2) from None
+
+
+@app.command()
+def demo(
+    days: Annotated[int, typer.Option(min=2, help="How many days to backfill.")] = 90,
+    size: Annotated[int, typer.Option(min=1, help="Size of the sandbox's company, in advertisers.")] = 20,
+) -> None:
+    """Run the main job once on this machine, from an empty database to staged and checked evidence."""
+    from finance_os.local.demo import run_demo
+
+    run_demo(Settings(), console, days=days, size=size)
+
+
+@app.command()
+def dev(
+    days: Annotated[int, typer.Option(min=2, help="How far back the sandbox's company goes.")] = 90,
+    size: Annotated[int, typer.Option(min=1, help="Size of the sandbox's company, in advertisers.")] = 20,
+    port: Annotated[int, typer.Option(help="Port of the Dagster UI, if it is free.")] = 3000,
+) -> None:
+    """Open the Dagster UI over the embedded database and the sandbox, until Ctrl-C."""
+    from finance_os.local.dagster_process import free_port, running_dagster
+    from finance_os.local.stack import checkout, running_stack
+
+    settings = Settings()
+    log = settings.home.absolute() / "logs" / "dagster.log"
+    console.print("Starting PostgreSQL and the vendor sandbox …")
+    try:
+        with running_stack(settings, days=days, size=size) as stack:
+            console.print(f"  from the sandbox: {', '.join(stack.simulated) or 'nothing'}")
+            console.print("Starting Dagster …")
+            workspace = checkout() / "workspace.yaml"
+            with running_dagster(stack.environment, workspace, log, port=free_port(port)) as dagster:
+                console.print(f"\n  Dagster UI   [bold]{dagster.address}[/]")
+                console.print(f"  drop folder  {settings.drops_location}")
+                console.print(f"  log          {log}\n\nCtrl-C stops everything.")
+                while dagster.process.poll() is None:
+                    time.sleep(0.5)
+                errors.print(f"[red]Dagster ended by itself: see {log}[/]")
+                raise SystemExit(1)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+
+
+@app.command()
+def status(business: Annotated[str | None, typer.Option(help="Only this business.")] = None) -> None:
+    """Show what is staged and what is ready."""
+    from finance_os.local.summary import print_summary
+
+    with opened_database() as database:
+        print_summary(database, console, business)
+
+
+@app.command()
+def sandbox(
+    days: Annotated[int, typer.Option(min=1, help="How far back the company goes.")] = 90,
+    size: Annotated[int, typer.Option(min=1, help="Size of the company, in advertisers.")] = 20,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same company.")] = 7,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any.")] = 0,
+) -> None:
+    """Run the vendor sandbox by itself and print the variables that point Finance OS at it, until Ctrl-C."""
+    from finance_os.evidence import embedded
+    from finance_os.sandbox.process import running_sandbox
+
+    server = embedded.start(Settings().home / "sandbox")
+    try:
+        with running_sandbox(seed=seed, days=days, size=size, port=port, gravity_admin_url=server.get_uri()) as running:
+            for name, value in running.env.items():
+                console.print(f"export {name}='{value}'", soft_wrap=True, markup=False, highlight=False)
+            console.print("# Ctrl-C stops the sandbox.")
+            running.process.wait()
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+
+
+@db.command("migrate")
+def db_migrate() -> None:
+    """Bring the database's schema to the version that this program needs."""
+    from finance_os.evidence.database import migrate
+
+    settings = Settings()
+    with opened_database(require_schema=False) as database:
+        owner = settings.owner_database_url
+        applied = migrate(owner.get_secret_value() if owner else database.url)
+    console.print(f"Applied {', '.join(applied)}." if applied else "Nothing to do: the schema is current.")
+
+
+@db.command("status")
+def db_status() -> None:
+    """Show which migrations are applied and which are missing."""
+    from finance_os.evidence.database import schema_state
+
+    with opened_database(require_schema=False) as database:
+        applied, missing = schema_state(database)
+    for name in applied:
+        console.print(f"[green]applied[/]  {name}")
+    for name in missing:
+        console.print(f"[red]missing[/]  {name}")
+    if missing:
+        console.print("Run `finance-os db migrate`.")
+        raise SystemExit(1)
+
+
+@runs.command("list")
+def runs_list(
+    business: Annotated[str | None, typer.Option(help="Only this business.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+) -> None:
+    """Show the latest sync runs."""
+    from finance_os.evidence.sync_runs import latest_sync_runs
+
+    table = Table()
+    for heading in ("run", "business", "object type", "kind", "days", "status", "new", "changed", "unchanged", "began"):
+        table.add_column(heading)
+    with opened_database() as database:
+        for run in latest_sync_runs(database, business, limit):
+            table.add_row(
+                str(run["sync_run_id"]),
+                run["business_id"],
+                f"{run['source_system']}/{run['object_type']}",
+                run["kind"],
+                f"{run['first_day']} – {run['last_day']}",
+                run["status"] + (f" ({run['error_code']})" if run["error_code"] else ""),
+                *(f"{run[f'rows_{name}']:,}" for name in ("new", "changed", "unchanged")),
+                f"{run['started_at']:%Y-%m-%d %H:%M:%S}",
+            )
+    console.print(table)
+
+
+@runs.command("show")
+def runs_show(
+    sync_run_id: Annotated[int, typer.Argument(help="ID of the sync run, from `finance-os runs list`.")],
+    records: Annotated[bool, typer.Option(help="Print the records, one JSON line each, in the order seen.")] = True,
+) -> None:
+    """Print exactly what a sync run saw: its own row on the error stream, its records as JSON lines on the output."""
+    from finance_os.evidence.replay import run_records
+    from finance_os.evidence.sync_runs import sync_run
+
+    with opened_database() as database:
+        for name, value in sync_run(database, sync_run_id).items():
+            shown = value.hex() if isinstance(value, bytes) else value
+            errors.print(f"{name:18} {shown}", markup=False, highlight=False, soft_wrap=True)
+        if not records:
+            return
+        for position, seen in enumerate(run_records(database, sync_run_id), start=1):
+            sys.stdout.buffer.write(seen.as_json_line(position))
+
+
+@audit.command("verify")
+def audit_verify(business: Annotated[str | None, typer.Option(help="Only this business.")] = None) -> None:
+    """Verify the audit chain of each business against its anchors; name the first broken event."""
+    from finance_os.evidence import anchors
+    from finance_os.evidence.audit import verify
+
+    broken = 0
+    with opened_database() as database:
+        wanted = database.fetch("SELECT business_id FROM finance_os.businesses ORDER BY 1")
+        for business_id in [row["business_id"] for row in wanted if business in (None, row["business_id"])]:
+            kept = anchors.read(Settings().anchors_location, business_id)
+            verification = verify(database, business_id, kept.anchors)
+            for notice in kept.notices:
+                errors.print(f"[yellow]{notice}[/]")
+            if verification.broken is None:
+                console.print(
+                    f"{business_id}: {verification.events:,} events are sound; head {verification.head[:12]}, "
+                    f"{len(kept.anchors):,} anchors agree."
+                )
+            else:
+                broken += 1
+                found = verification.broken
+                errors.print(f"[red]{business_id}: event {found.sequence} is {found.fault}: {found.reason}[/]")
+    if broken:
+        raise SystemExit(1)

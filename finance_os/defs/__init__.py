@@ -1,0 +1,1 @@
+"""Top floor: thin Dagster, one module a concept. No logic lives here."""

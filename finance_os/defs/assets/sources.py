@@ -1,0 +1,120 @@
+"""Source assets: one for each object type of each source, all from one factory over the declarations."""
+
+from typing import Any
+
+import dagster as dg
+
+from finance_os.defs.metadata import definition_metadata
+from finance_os.defs.partitions import DAILY, days_of
+from finance_os.defs.resources import Evidence
+from finance_os.evidence.businesses import Connection, active_connections
+from finance_os.evidence.clock import DatabaseClock
+from finance_os.evidence.database import Database
+from finance_os.evidence.partitions import held_snapshots
+from finance_os.evidence.reading import PendingReads
+from finance_os.evidence.sync_runs import Origin, Read, Trigger
+from finance_os.evidence.windows import Days
+from finance_os.sources.drops import accepted_drops
+from finance_os.sources.planning import plan_reads
+from finance_os.sources.source import Reads, Source, SourceObject
+
+RAW_RECORDS = "raw_records"
+"""Key of the IO manager that stages what source assets return."""
+
+OWNERS = ("team:finance-data",)
+
+SCHEDULED_SYNC_TAG = "finance_os/scheduled_sync"
+"""Run tag with the ID of the scheduled sync that requested the run."""
+
+TRIGGER_TAG = "finance_os/trigger"
+"""Run tag that says what asked for the run, where it is not the schedule, a backfill or a person."""
+
+
+class SourceReadConfig(dg.Config):
+    """Narrows what a run of a source asset reads."""
+
+    connections: list[int] | None = None
+    """IDs of the connections to read; all active ones if not given."""
+    drops: list[str] | None = None
+    """Targets of the handed-in files to stage; those that touch the run's days if not given."""
+
+
+def source_assets(source: Source) -> list[dg.AssetsDefinition]:
+    """The assets of a source, one an object type."""
+    return [_source_asset(source, obj) for obj in source]
+
+
+def asset_key(source: Source, obj: SourceObject[Any]) -> dg.AssetKey:
+    """`[source_system, object_type]`, the same two words as in the database."""
+    return dg.AssetKey([source.system, obj.object_type])
+
+
+def _source_asset(source: Source, obj: SourceObject[Any]) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=asset_key(source, obj),
+        group_name=source.system,
+        kinds={*source.kinds, "postgres"},
+        owners=list(OWNERS),
+        description=f"{obj.description}\n\n{source.evidence_policy}",
+        partitions_def=DAILY,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key=RAW_RECORDS,
+        retry_policy=dg.RetryPolicy(
+            max_retries=2, delay=15, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+        ),
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=source.sla),
+        pool=source.system,
+        code_version=_code_version(source, obj),
+        metadata=definition_metadata(source, obj),
+        tags={"finance_os/source_system": source.system, "finance_os/cadence": source.cadence.value},
+    )
+    def read(context: dg.AssetExecutionContext, config: SourceReadConfig, evidence: Evidence) -> PendingReads:
+        database = evidence.database
+        days = days_of(context.partition_keys)
+        connections = active_connections(database, source.system, config.connections)
+        if not connections:
+            raise dg.Failure(
+                f"No active connection to {source.title} is recorded, or none of {config.connections}.",
+                allow_retries=False,
+            )
+        reads = [read for connection in connections for read in _reads(database, source, obj, connection, days, config)]
+        return PendingReads(tuple(reads), origin_of(context.run))
+
+    return read
+
+
+def _reads(
+    database: Database,
+    source: Source,
+    obj: SourceObject[Any],
+    connection: Connection,
+    days: Days,
+    config: SourceReadConfig,
+) -> list[Read]:
+    with database.connection() as opened:
+        now = DatabaseClock.read(opened).now()
+    if obj.reads is Reads.DROP:
+        drops = config.drops
+        if drops is None:
+            drops = [drop.target for drop in accepted_drops(database, connection, days=days)]
+        return plan_reads(source, obj, connection, days, now, drops=drops)
+    held = held_snapshots(database, connection.connection_id, obj.object_type, days)
+    return plan_reads(source, obj, connection, days, now, snapshot_days=held)
+
+
+def origin_of(run: dg.DagsterRun) -> Origin:
+    """What asked for a run, from its tags."""
+    scheduled = run.tags.get(SCHEDULED_SYNC_TAG)
+    if scheduled is not None:
+        trigger = Trigger.SCHEDULE
+    elif TRIGGER_TAG in run.tags:
+        trigger = Trigger(run.tags[TRIGGER_TAG])
+    else:
+        trigger = Trigger.BACKFILL if "dagster/backfill" in run.tags else Trigger.MANUAL
+    return Origin(trigger, run.run_id, scheduled)
+
+
+def _code_version(source: Source, obj: SourceObject[Any]) -> str:
+    """Changes when what is staged of an object changes: its volatile fields, or the version of its query."""
+    version = getattr(obj.detail, "version", None)
+    return "-".join([source.system, str(version or 1), *sorted(obj.volatile)])[:120]

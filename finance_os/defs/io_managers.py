@@ -1,0 +1,159 @@
+"""The raw-record IO manager: stages the reads that a source asset returns, and gives back current records.
+
+It decides nothing: how a read is staged is `finance_os.evidence`'s business. One connection's failure leaves the
+others' evidence committed, and fails the step at its end with the list.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster._core.errors import DagsterInvariantViolationError
+
+from finance_os.defs.metadata import by_day, partition_metadata
+from finance_os.defs.resources import Evidence
+from finance_os.evidence import anchors, audit
+from finance_os.evidence.database import Database
+from finance_os.evidence.extraction import SourceError
+from finance_os.evidence.partitions import days_of_run, first_records
+from finance_os.evidence.reading import PendingReads, perform
+from finance_os.evidence.sync_runs import Read
+from finance_os.evidence.windows import spans
+from finance_os.settings import settings
+from finance_os.sources.registry import source_named
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+BUSINESS_TAG = "finance_os/business"
+"""Run tag that narrows what `load_input` gives to one business."""
+
+_PROGRESS_SECONDS = 10.0
+
+
+class RawRecordIOManager(dg.ConfigurableIOManager):
+    """Stages `PendingReads` as evidence; loads the current records of partitions.
+
+    `load_input` gives a `pyarrow.Table` with the columns of `evidence.tables.CURRENT_SCHEMA`, or the same as a `pandas.DataFrame`
+    where the input is annotated so.
+    """
+
+    evidence: dg.ResourceDependency[Evidence]
+
+    def handle_output(self, context: dg.OutputContext, obj: PendingReads) -> None:
+        """Stage every read; attach what was staged to each partition; fail at the end if a read failed."""
+        database = self.evidence.database
+        finished: list[dict[str, Any]] = []
+        failures: list[tuple[Read, SourceError]] = []
+        for read in obj.reads:
+            try:
+                finished.append(
+                    perform(
+                        database,
+                        read,
+                        obj.origin,
+                        chunk_rows=settings().chunk_rows,
+                        progress=_Progress(context, read),
+                    )
+                )
+            except SourceError as error:
+                context.log.error(f"{read.connection}, {read.days}: {error}")
+                failures.append((read, error))
+        self._describe(context, finished)
+        if failures:
+            raise dg.Failure(
+                f"{len(failures)} of {len(obj.reads)} reads failed: "
+                + "; ".join(f"{read.connection} ({read.days}): {error}" for read, error in failures),
+                metadata={"failed reads": dg.MetadataValue.md(_failure_table(failures))},
+                allow_retries=any(not error.permanent for _, error in failures),
+            )
+
+    def load_input(self, context: dg.InputContext) -> "pa.Table | pd.DataFrame":
+        """The current records of the asked partitions, removed ones left out; each source record once.
+
+        Arrow and pandas are imported here: only runs that load something need them.
+        """
+        import pandas as pd
+
+        from finance_os.evidence.tables import current_table
+
+        source_system, object_type = context.asset_key.path
+        keys = context.asset_partition_keys
+        business_id = _business_of(context)
+        tables = [
+            current_table(self.evidence.database, source_system, object_type, days, business_id)
+            for days in spans(date.fromisoformat(key) for key in keys)
+        ]
+        table = _last_of_each(tables)
+        return table.to_pandas() if context.dagster_type.typing_type is pd.DataFrame else table
+
+    def _describe(self, context: dg.OutputContext, finished: Sequence[dict[str, Any]]) -> None:
+        source_system, object_type = context.asset_key.path
+        obj = source_named(source_system).object(object_type)
+        runs = [run["sync_run_id"] for run in finished]
+        database = self.evidence.database
+        days = by_day(day for run in runs for day in days_of_run(database, run))
+        examples: dict[date, list[tuple[str, str]]] = {}
+        for run in runs:
+            for day, records in first_records(database, run).items():
+                examples.setdefault(day, []).extend(records)
+        for key in context.asset_partition_keys:
+            day = date.fromisoformat(key)
+            metadata = partition_metadata(obj, days.get(day, []), examples.get(day, [])[:5])
+            context.step_context.add_asset_metadata(metadata, asset_key=context.asset_key, partition_key=key)
+        businesses = sorted({run["business_id"] for run in finished})
+        context.add_output_metadata({"audit chain": _anchor(database, businesses)})
+        notices = sorted({notice for run in finished for notice in run["notices"]})
+        if notices:
+            context.add_output_metadata({"notices": dg.MetadataValue.md("\n".join(f"- {n}" for n in notices))})
+
+
+def _anchor(database: Database, businesses: Iterable[str]) -> dict[str, Any]:
+    """Anchor the audit chains outside their table: in the anchors' location, and in what is returned."""
+    found: dict[str, Any] = {}
+    for business_id in businesses:
+        anchor = audit.current_anchor(database, business_id)
+        anchors.write(settings().anchors_location, anchor)
+        found[business_id] = {"events": anchor.count, "head": anchor.head}
+    return found
+
+
+class _Progress:
+    """Says in the run's log how far a long read has come."""
+
+    def __init__(self, context: dg.OutputContext, read: Read) -> None:
+        self._context, self._read = context, read
+        self._said = time.monotonic()
+
+    def __call__(self, rows: int, chunks: int) -> None:
+        if time.monotonic() - self._said >= _PROGRESS_SECONDS:
+            self._said = time.monotonic()
+            self._context.log.info(f"{self._read.connection}: {rows:,} rows staged in {chunks} chunks")
+
+
+def _business_of(context: dg.InputContext) -> str | None:
+    try:
+        return context.step_context.run_tags.get(BUSINESS_TAG)
+    except DagsterInvariantViolationError:  # loaded by hand, outside a run
+        return None
+
+
+def _failure_table(failures: Iterable[tuple[Read, SourceError]]) -> str:
+    lines = ["| connection | days | code | what to do |", "| --- | --- | --- | --- |"]
+    lines += [f"| {read.connection} | {read.days} | {e.code} | {e.message} |" for read, e in failures]
+    return "\n".join(lines)
+
+
+def _last_of_each(tables: "Sequence[pa.Table]") -> "pa.Table":
+    """One row a source record: where several spans hold it, the row of the latest."""
+    if len(tables) == 1:
+        return tables[0]
+    import pyarrow as pa
+
+    table = pa.concat_tables(tables)
+    pairs = zip(table.column("business_id").to_pylist(), table.column("source_id").to_pylist(), strict=True)
+    last = {pair: row for row, pair in enumerate(pairs)}
+    return table.take(pa.array(sorted(last.values()), pa.int64()))

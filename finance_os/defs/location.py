@@ -1,0 +1,34 @@
+"""The code location, assembled from the sources' declarations."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from finance_os.defs.asset_checks import source_checks
+from finance_os.defs.assets.sources import RAW_RECORDS, source_assets
+from finance_os.defs.io_managers import RawRecordIOManager
+from finance_os.defs.jobs import source_job
+from finance_os.defs.resources import Evidence
+from finance_os.defs.schedules import daily_sync
+from finance_os.defs.sensors import drop_sensors
+from finance_os.sources.registry import SOURCES
+from finance_os.sources.source import Source
+
+
+def build_defs(
+    resource_overrides: Mapping[str, Any] | None = None, sources: Sequence[Source] = SOURCES
+) -> dg.Definitions:
+    """Fresh definitions of `sources`; `resource_overrides` replaces resources by key, for tests and commands."""
+    evidence = Evidence()
+    resources = {"evidence": evidence, RAW_RECORDS: RawRecordIOManager(evidence=evidence)}
+    schedule, scheduled_job = daily_sync(sources)
+    return dg.Definitions(
+        assets=[asset for source in sources for asset in source_assets(source)],
+        asset_checks=[check for source in sources for check in source_checks(source)],
+        jobs=[*(source_job(source) for source in sources), scheduled_job],
+        schedules=[schedule],
+        sensors=drop_sensors(sources),
+        resources={**resources, **(resource_overrides or {})},
+        executor=dg.in_process_executor,
+    )

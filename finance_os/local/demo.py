@@ -1,0 +1,140 @@
+"""The demo: the real main job on one machine, from an empty folder to staged and checked evidence."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from finance_os.evidence.database import Database
+from finance_os.evidence.windows import Days
+from finance_os.local.dagster_process import running_dagster
+from finance_os.local.graphql import DagsterGraphQL, RunState
+from finance_os.local.stack import Stack, bank_folder, checkout, running_stack
+from finance_os.local.summary import print_summary
+from finance_os.settings import Settings
+from finance_os.sources.registry import SOURCES
+from finance_os.sources.source import Cadence
+
+PATIENCE = timedelta(minutes=12)
+"""How long the demo waits for Dagster to do what it was asked."""
+
+
+class DemoFailed(RuntimeError):
+    """The demo's main job did not end as it should."""
+
+
+def run_demo(settings: Settings, console: Console, *, days: int, size: int) -> None:
+    """Start everything, backfill `days` of every source, hand in bank files, wait, and print what is staged and ready.
+
+    Raises `DemoFailed` if a run failed or did not end in time. Nothing is left running either way.
+    """
+    began = time.monotonic()
+    console.rule("Finance OS demo")
+    log = settings.home.absolute() / "logs" / "dagster.log"
+    console.print("Starting PostgreSQL and the vendor sandbox …")
+    with running_stack(settings, days=days, size=size) as stack:
+        for source in SOURCES:
+            if source.credentials:
+                where = "sandbox" if source.system in stack.simulated else "as configured in the environment"
+                console.print(f"  {source.title}: {where}")
+        console.print("Starting Dagster (webserver, daemon, code server) …")
+        with running_dagster(stack.environment, checkout() / "workspace.yaml", log) as dagster:
+            console.print(f"  The UI is at {dagster.address} until the demo ends.")
+            _main_job(settings, console, stack, DagsterGraphQL(dagster.address), days)
+            console.print("Stopping Dagster …")
+        print_summary(stack.database, console)
+        console.print("Stopping the sandbox and PostgreSQL …")
+    console.print(f"Done in {time.monotonic() - began:.0f} s. The evidence is kept in {settings.home.absolute()}.")
+    console.print("Next: `make dev` opens it in the Dagster UI.")
+
+
+def _main_job(settings: Settings, console: Console, stack: Stack, dagster: DagsterGraphQL, days: int) -> None:
+    today = datetime.now(UTC).astimezone(ZoneInfo(settings.timezone)).date()
+    span = Days(max(today - timedelta(days=days - 1), settings.start_date), today)
+    began = time.time()
+    backfills: dict[str, tuple[str, int]] = {}
+    for source in SOURCES:
+        if source.cadence is Cadence.DAILY:
+            keys = [(source.system, obj.object_type) for obj in source]
+            backfill_id = dagster.launch_backfill(keys, span, f"{source.title}: {span}")
+            backfills[backfill_id] = (source.title, 2 * len(keys))
+    console.print(f"Backfills of {span} are requested for {', '.join(title for title, _ in backfills.values())}.")
+    inbox = bank_folder(settings)
+    if stack.sandbox is None or inbox is None:
+        console.print("No bank files are handed in: the drop folder is not the sandbox's to write to.")
+    else:
+        _hand_in_broken_file(stack, span)
+        console.print(f"{_waiting_files(inbox)} bank exports, one of them broken, are waiting in {inbox}.")
+    with _progress(console) as progress:
+        tasks = {backfill: progress.add_task(title, total=total) for backfill, (title, total) in backfills.items()}
+        files_task = progress.add_task("Bank files", total=None)
+        deadline = time.monotonic() + PATIENCE.total_seconds()
+        while time.monotonic() < deadline:
+            runs = dagster.runs(created_after=began - 1)
+            ended = True
+            for backfill_id, task in tasks.items():
+                done = sum(run.done for run in runs if run.tags.get("dagster/backfill") == backfill_id)
+                progress.update(task, completed=done)
+                ended = dagster.backfill_status(backfill_id).startswith(("COMPLETED", "FAILED", "CANCELED")) and ended
+            waiting = _waiting_files(inbox) + _unstaged_drops(stack.database)
+            progress.update(files_task, description=f"Bank files ({waiting} to go)" if waiting else "Bank files")
+            if ended and not waiting and all(run.ended for run in runs):
+                progress.update(files_task, total=1, completed=1)
+                _require_success(runs)
+                return
+            time.sleep(1)
+    raise DemoFailed(f"The runs did not end within {PATIENCE}; the log is {settings.home.absolute()}/logs/dagster.log")
+
+
+def _hand_in_broken_file(stack: Stack, span: Days) -> None:
+    """Drop one bank export with a bad amount, to show what becomes of it."""
+    assert stack.sandbox is not None
+    first, last = str(span.last - timedelta(days=7)), str(span.last - timedelta(days=1))
+    body = {"first": first, "last": last, "name": "rho-broken.csv", "fault": "bad_amount"}
+    stack.sandbox.call("POST", "/drops", body)
+
+
+def _waiting_files(inbox: Path | None) -> int:
+    return len(list(inbox.glob("*.csv"))) if inbox is not None else 0
+
+
+def _unstaged_drops(database: Database) -> int:
+    """Accepted drops with rows that no finished sync run has read."""
+    rows = database.fetch(
+        """
+        SELECT count(*) AS drops
+        FROM finance_os.drops AS handed_in
+        WHERE verdict = 'accepted' AND row_count > 0 AND NOT EXISTS (
+            SELECT FROM finance_os.source_sync_runs AS run, unnest(run.targets) AS target
+            WHERE run.business_id = handed_in.business_id AND run.source_system = handed_in.source_system
+              AND run.kind = 'drop' AND run.status <> 'running'
+              AND position(encode(handed_in.content_hash, 'hex') IN target) > 0)
+        """
+    )
+    return rows[0]["drops"]
+
+
+def _require_success(runs: list[RunState]) -> None:
+    failed = [run for run in runs if run.status != "SUCCESS"]
+    if failed:
+        listed = ", ".join(f"{run.job_name} {run.run_id[:8]} ({run.status})" for run in failed)
+        raise DemoFailed(f"{len(failed)} of {len(runs)} runs did not succeed: {listed}")
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Progress]:
+    """A live display in a terminal; elsewhere nothing moves, and the summary says it all."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        yield progress

@@ -1,0 +1,107 @@
+"""The stack of one machine: what is configured is used as it is, what is not is started here.
+
+An unset FINANCE_OS_DATABASE_URL means the embedded PostgreSQL. A source that has none of its variables set is served
+by the sandbox; one that has any is left alone.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from finance_os.evidence import embedded
+from finance_os.evidence.database import Database, migrate
+from finance_os.sandbox.process import Running, running_sandbox
+from finance_os.settings import Settings
+from finance_os.sources.registry import SOURCES
+
+DAGSTER_DATABASE = "dagster"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack. `environment` is what Dagster's processes need; `simulated` are the systems in the sandbox."""
+
+    environment: dict[str, str]
+    database: Database
+    dagster_home: Path
+    simulated: tuple[str, ...]
+    sandbox: Running | None
+
+
+@contextmanager
+def running_stack(settings: Settings, *, days: int, size: int = 20, seed: int = 7) -> Iterator[Stack]:
+    """Start what is missing and migrate the database; the sandbox stops at the end of the block.
+
+    The embedded PostgreSQL stops when the last process that uses it exits.
+
+    `days`, `size` (advertisers) and `seed` are those of the sandbox's company.
+    """
+    environment = dict(os.environ)
+    simulated = tuple(
+        source.system
+        for source in SOURCES
+        if source.credentials and not any(name in environment for name in (*source.credentials, *source.options))
+    )
+    with ExitStack() as started:
+        server = None
+        if settings.database_url is None or simulated:
+            server = embedded.start(settings.home / "postgres")
+        if settings.database_url is not None:
+            given = settings.database_url.get_secret_value()
+            environment.setdefault("FINANCE_OS_DAGSTER_DATABASE_URL", given)
+        elif server is not None:
+            environment["FINANCE_OS_DATABASE_URL"] = embedded.ensure_database(server, "finance_os")
+            dagster_url = embedded.ensure_database(server, DAGSTER_DATABASE)
+            environment.setdefault("FINANCE_OS_DAGSTER_DATABASE_URL", dagster_url)
+        url = environment["FINANCE_OS_DATABASE_URL"]
+        owner = settings.owner_database_url
+        migrate(owner.get_secret_value() if owner else url)
+        sandbox = None
+        if simulated:
+            sandbox = started.enter_context(
+                running_sandbox(
+                    seed=seed,
+                    days=days,
+                    size=size,
+                    gravity_admin_url=server.get_uri() if server else None,
+                    drops=bank_folder(settings),
+                )
+            )
+            environment |= _only_of(simulated, sandbox.env)
+        environment |= {
+            "FINANCE_OS_HOME": str(settings.home.absolute()),
+            "FINANCE_OS_DROPS": settings.drops_location,
+            "DAGSTER_HOME": str(_dagster_home(settings.home)),
+            "DAGSTER_EVENT_BATCH_SIZE": environment.get("DAGSTER_EVENT_BATCH_SIZE", "1000"),
+        }
+        yield Stack(environment, Database(url), Path(environment["DAGSTER_HOME"]), simulated, sandbox)
+
+
+def bank_folder(settings: Settings) -> Path | None:
+    """Where the plain installation's bank files are handed in; `None` where that is on S3."""
+    location = settings.drops_location
+    return None if "://" in location else Path(location) / settings.business / "rho"
+
+
+def checkout() -> Path:
+    """The folder that holds dagster.yaml and workspace.yaml."""
+    return Path(__file__).parents[2]
+
+
+def _only_of(simulated: Iterable[str], variables: Mapping[str, str]) -> dict[str, str]:
+    """Of the sandbox's variables, those of the sources that it stands in for."""
+    names = {
+        name for source in SOURCES if source.system in simulated for name in (*source.credentials, *source.options)
+    }
+    return {name: value for name, value in variables.items() if name in names}
+
+
+def _dagster_home(home: Path) -> Path:
+    """Dagster's home, with the checkout's dagster.yaml."""
+    folder = (home / "dagster").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(checkout() / "dagster.yaml", folder / "dagster.yaml")
+    return folder

@@ -1,0 +1,372 @@
+"""The four checks of every source object: freshness (of now), and by day trace, idempotency and completeness.
+
+Each is computed from the evidence tables alone and says, for each business, what it looked at. A day that was read
+and found empty is ready: its run's counts agree with nothing. A day that was never read is pending.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from finance_os.evidence.canonical import NO_EVIDENCE, evidence_hash
+from finance_os.evidence.chunks import batch_hash
+from finance_os.evidence.database import Database
+from finance_os.evidence.partitions import runs_of_days
+from finance_os.evidence.replay import DayReplay, replay
+from finance_os.evidence.windows import Days
+from finance_os.readiness.verdicts import Status, Verdict
+
+EXAMPLES = 5
+"""How many offending records a verdict names."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is checked: an object type of every business that has a connection to its source system."""
+
+    source_system: str
+    object_type: str
+    sla: timedelta
+
+
+@dataclass(frozen=True)
+class CheckDeclaration:
+    """A check as people read it, and how it is computed."""
+
+    name: str
+    description: str
+    by_day: bool
+    evaluate: Callable[[Database, Subject, Days], list[Verdict]]
+
+
+def freshness(database: Database, subject: Subject, days: Days) -> list[Verdict]:  # noqa: ARG001  it speaks of now
+    """Ready while the last successful read reaches to within the SLA; stale after that; pending if there is none.
+
+    A read of a window reaches to the window's end, so a backfill of old days makes nothing fresh. A drop reaches to
+    when it was staged.
+    """
+    rows = database.fetch(
+        """
+        SELECT business.business_id, now() AS now, reach.reached
+        FROM (SELECT DISTINCT business_id FROM finance_os.connections
+              WHERE source_system = %(source_system)s AND active) AS business
+        LEFT JOIN LATERAL (
+            SELECT max(CASE kind WHEN 'drop' THEN completed_at ELSE least(window_end, completed_at) END) AS reached
+            FROM finance_os.source_sync_runs AS run
+            WHERE run.business_id = business.business_id AND run.source_system = %(source_system)s
+              AND run.object_type = %(object_type)s AND run.status = 'succeeded'
+              AND EXISTS (SELECT FROM finance_os.source_sync_partitions AS day
+                          WHERE day.sync_run_id = run.sync_run_id AND day.state <> 'unobservable')
+        ) AS reach ON true
+        ORDER BY business.business_id
+        """,
+        {"source_system": subject.source_system, "object_type": subject.object_type},
+    )
+    return [_freshness(subject, row["business_id"], row["reached"], row["now"]) for row in rows]
+
+
+def _freshness(subject: Subject, business_id: str, reached: datetime | None, now: datetime) -> Verdict:
+    if reached is None:
+        return _verdict(
+            subject,
+            business_id,
+            "freshness",
+            None,
+            Status.PENDING,
+            NO_EVIDENCE,
+            blocker="freshness_no_sync_run",
+            remedy=f"Materialize {subject.source_system}/{subject.object_type} for today.",
+        )
+    fresh = now - reached <= subject.sla
+    evidence = {"reached": reached.isoformat(), "sla_seconds": int(subject.sla.total_seconds()), "fresh": fresh}
+    return _verdict(
+        subject,
+        business_id,
+        "freshness",
+        None,
+        Status.READY if fresh else Status.STALE,
+        [evidence],
+        blocker=None if fresh else "freshness_sla_exceeded",
+        remedy=None if fresh else "Look why the last daily sync did not reach today, then materialize today.",
+        details=evidence,
+    )
+
+
+def trace(database: Database, subject: Subject, days: Days) -> list[Verdict]:
+    """Every row of the day leads to a recorded sync run whose counts agree.
+
+    Counted anew: sightings against what the run says of the day and in all, sightings against the versions that they
+    name, and the run by which each version was first seen.
+    """
+    rows = database.fetch(
+        """
+        WITH day AS (
+            SELECT business_id, partition_day, sync_run_id, kind, state, rows_extracted
+            FROM finance_os.source_sync_partitions
+            WHERE source_system = %(source_system)s AND object_type = %(object_type)s
+              AND partition_day BETWEEN %(first)s AND %(last)s AND sync_run_id = ANY (%(runs)s)
+        ), seen AS (
+            SELECT day.business_id, day.partition_day, day.sync_run_id, shown.record_id
+            FROM day
+            JOIN finance_os.source_sync_sightings AS sighting USING (sync_run_id, partition_day)
+            CROSS JOIN LATERAL unnest(sighting.record_ids) AS shown (record_id)
+        ), counted AS (
+            SELECT seen.partition_day, seen.sync_run_id, count(*) AS sighted, count(record.record_id) AS found,
+                   count(first.sync_run_id) AS traced
+            FROM seen
+            LEFT JOIN finance_os.raw_source_records AS record
+              ON record.record_id = seen.record_id AND record.business_id = seen.business_id
+             AND record.source_system = %(source_system)s AND record.object_type = %(object_type)s
+            LEFT JOIN finance_os.source_sync_runs AS first
+              ON first.sync_run_id = record.first_sync_run_id AND first.business_id = record.business_id
+             AND first.source_system = record.source_system AND first.object_type = record.object_type
+            GROUP BY seen.partition_day, seen.sync_run_id
+        ), whole AS (
+            SELECT sync_run_id, sum(cardinality(record_ids)) AS sighted
+            FROM finance_os.source_sync_sightings WHERE sync_run_id = ANY (%(runs)s) GROUP BY sync_run_id
+        )
+        SELECT day.business_id, day.partition_day, day.kind, day.rows_extracted AS counted_of_day,
+               coalesce(counted.sighted, 0) AS sighted, coalesce(counted.found, 0) AS found,
+               coalesce(counted.traced, 0) AS traced,
+               coalesce(run.status = 'succeeded', false) AS run_succeeded,
+               coalesce(run.rows_extracted = coalesce(whole.sighted, 0), false) AS run_agrees
+        FROM day
+        LEFT JOIN counted USING (partition_day, sync_run_id)
+        LEFT JOIN finance_os.source_sync_runs AS run
+          ON run.sync_run_id = day.sync_run_id AND run.business_id = day.business_id
+        LEFT JOIN whole ON whole.sync_run_id = day.sync_run_id
+        ORDER BY day.partition_day, day.sync_run_id
+        """,
+        {
+            "source_system": subject.source_system,
+            "object_type": subject.object_type,
+            "first": days.first,
+            "last": days.last,
+            "runs": _run_ids(database, subject, days),
+        },
+    )
+    found: dict[tuple[str, date], list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row.pop("business_id"), row.pop("partition_day")), []).append(row)
+
+    def judge(business_id: str, day: date) -> Verdict:
+        evidence = found.get((business_id, day))
+        if not evidence:
+            return _never_read(subject, business_id, "trace", day)
+        rows = sum(row["counted_of_day"] for row in evidence)
+        untraced = any(row["traced"] < row["sighted"] or row["found"] < row["sighted"] for row in evidence)
+        disagree = any(
+            row["counted_of_day"] != row["sighted"] or not row["run_agrees"] or not row["run_succeeded"]
+            for row in evidence
+        )
+        blocker = "trace_rows_without_sync_run" if untraced else "trace_counts_disagree" if disagree else None
+        return _verdict(
+            subject,
+            business_id,
+            "trace",
+            day,
+            Status.BLOCKED if blocker else Status.READY,
+            evidence,
+            blocker=blocker,
+            remedy="The evidence of this day was altered. Materialize the day again and find out by whom."
+            if blocker
+            else None,
+            details={"rows": rows, "reads": evidence},
+        )
+
+    return _each_day(database, subject, days, judge)
+
+
+def idempotency(database: Database, subject: Subject, days: Days) -> list[Verdict]:
+    """Staging once more what the day's runs saw would add nothing.
+
+    Every stored payload is hashed anew and its key looked up, as staging does. A unique index would not prove that.
+    """
+    runs = runs_of_days(database, subject.source_system, subject.object_type, days)
+    replays: dict[int, dict[date, DayReplay]] = {
+        run: replay(database, run, days) for run in {run for of_day in runs.values() for run in of_day}
+    }
+    hashes = {
+        (row["sync_run_id"], row["partition_day"]): bytes(row["batch_hash"])
+        for row in database.fetch(
+            """
+            SELECT sync_run_id, partition_day, batch_hash FROM finance_os.source_sync_partitions
+            WHERE sync_run_id = ANY (%s) AND partition_day BETWEEN %s AND %s
+            """,
+            (list(replays), days.first, days.last),
+        )
+    }
+
+    def judge(business_id: str, day: date) -> Verdict:
+        of_day = runs.get((business_id, day))
+        if not of_day:
+            return _never_read(subject, business_id, "idempotency", day)
+        results = [(run, replays[run].get(day, DayReplay())) for run in of_day]
+        would_add = [source_id for _, result in results for source_id in result.would_add]
+        lost = [name for _, result in results for name in result.lost]
+        altered = [
+            run for run, result in results if batch_hash(result.replayed, result.digest) != hashes.get((run, day))
+        ]
+        blocker = (
+            "idempotency_replay_would_add_rows"
+            if would_add
+            else "idempotency_rows_lost"
+            if lost
+            else "idempotency_batch_hash_differs"
+            if altered
+            else None
+        )
+        evidence = [
+            {
+                "replayed": result.replayed,
+                "would_add": len(result.would_add),
+                "lost": len(result.lost),
+                "batch_hash": batch_hash(result.replayed, result.digest).hex(),
+            }
+            for _, result in results
+        ]
+        return _verdict(
+            subject,
+            business_id,
+            "idempotency",
+            day,
+            Status.BLOCKED if blocker else Status.READY,
+            evidence,
+            blocker=blocker,
+            remedy="Stored evidence does not hash to its key any more. Find out what altered it; materialize the day again."
+            if blocker
+            else None,
+            details={
+                "rows": sum(result.replayed for _, result in results),
+                "examples": (would_add + lost)[:EXAMPLES],
+                "reads": evidence,
+            },
+        )
+
+    return _each_day(database, subject, days, judge)
+
+
+def completeness(database: Database, subject: Subject, days: Days) -> list[Verdict]:
+    """The day was read to its last page after it was over, and the source's own count equals what was staged."""
+    rows = database.fetch(
+        """
+        SELECT day.business_id, day.partition_day, day.kind, day.state, day.rows_extracted, day.remote_count,
+               run.status
+        FROM finance_os.source_sync_partitions AS day
+        JOIN finance_os.source_sync_runs AS run USING (sync_run_id)
+        WHERE day.source_system = %(source_system)s AND day.object_type = %(object_type)s
+          AND day.partition_day BETWEEN %(first)s AND %(last)s AND day.sync_run_id = ANY (%(runs)s)
+          AND day.kind <> 'targeted'
+        ORDER BY day.partition_day, day.sync_run_id
+        """,
+        {
+            "source_system": subject.source_system,
+            "object_type": subject.object_type,
+            "first": days.first,
+            "last": days.last,
+            "runs": _run_ids(database, subject, days),
+        },
+    )
+    found: dict[tuple[str, date], list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row.pop("business_id"), row.pop("partition_day")), []).append(row)
+
+    def judge(business_id: str, day: date) -> Verdict:
+        evidence = found.get((business_id, day))
+        if not evidence:
+            return _never_read(subject, business_id, "completeness", day)
+        states = {row["state"] for row in evidence}
+        differ = [row for row in evidence if row["remote_count"] not in (None, row["rows_extracted"])]
+        blocker, remedy, status = None, None, Status.READY
+        if differ:
+            status, blocker = Status.BLOCKED, "completeness_remote_count_differs"
+            remedy = "The source counts other rows than were staged. Materialize the day again."
+        elif "unobservable" in states and "whole" not in states:
+            status, blocker = Status.PENDING, "completeness_day_unobservable"
+            remedy = "The source does not tell of this day any more. Hand in what is known of it, or leave it out."
+        elif "partial" in states:
+            status, blocker = Status.PENDING, "completeness_day_not_over"
+            remedy = "The day was not over when it was read. Materialize it again once it is."
+        return _verdict(
+            subject,
+            business_id,
+            "completeness",
+            day,
+            status,
+            evidence,
+            blocker=blocker,
+            remedy=remedy,
+            details={"rows": sum(row["rows_extracted"] for row in evidence), "reads": evidence},
+        )
+
+    return _each_day(database, subject, days, judge)
+
+
+SOURCE_CHECKS: tuple[CheckDeclaration, ...] = (
+    CheckDeclaration("freshness", "The last successful read reaches to within the source's SLA.", False, freshness),
+    CheckDeclaration("trace", "Every row of a day leads to a recorded sync run whose counts agree.", True, trace),
+    CheckDeclaration("idempotency", "Staging again what a day's runs saw would add nothing.", True, idempotency),
+    CheckDeclaration(
+        "completeness",
+        "A day was read to its last page after it was over, and the source's own count equals what was staged.",
+        True,
+        completeness,
+    ),
+)
+
+
+def _run_ids(database: Database, subject: Subject, days: Days) -> list[int]:
+    runs = runs_of_days(database, subject.source_system, subject.object_type, days)
+    return sorted({run for of_day in runs.values() for run in of_day})
+
+
+def _each_day(database: Database, subject: Subject, days: Days, judge: Callable[[str, date], Verdict]) -> list[Verdict]:
+    return [judge(business_id, day) for business_id in _businesses(database, subject) for day in days]
+
+
+def _businesses(database: Database, subject: Subject) -> Iterable[str]:
+    rows = database.fetch(
+        "SELECT DISTINCT business_id FROM finance_os.connections WHERE source_system = %s AND active ORDER BY 1",
+        (subject.source_system,),
+    )
+    return [row["business_id"] for row in rows]
+
+
+def _never_read(subject: Subject, business_id: str, check: str, day: date) -> Verdict:
+    return _verdict(
+        subject,
+        business_id,
+        check,
+        day,
+        Status.PENDING,
+        NO_EVIDENCE,
+        blocker=f"{check}_no_sync_run",
+        remedy=f"Materialize {subject.source_system}/{subject.object_type} for {day}.",
+    )
+
+
+def _verdict(
+    subject: Subject,
+    business_id: str,
+    check: str,
+    day: date | None,
+    status: Status,
+    evidence: Any,
+    *,
+    blocker: str | None = None,
+    remedy: str | None = None,
+    details: dict[str, Any] | None = None,
+) -> Verdict:
+    return Verdict(
+        business_id=business_id,
+        source_system=subject.source_system,
+        object_type=subject.object_type,
+        check=check,
+        day=day,
+        status=status,
+        blocker=blocker,
+        remedy=remedy,
+        evidence_hash=evidence_hash(evidence),
+        details=details or {},
+    )

@@ -1,0 +1,106 @@
+"""Verdicts: what a check found, with the hash of the evidence it looked at, stored in `check_results`.
+
+Dagster displays them; whoever must know whether it is safe to act reads them here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from finance_os.evidence.database import Database
+from finance_os.evidence.windows import Days
+
+
+class Status(StrEnum):
+    """ready; stale: it was ready and too long ago; pending: there is not enough evidence yet; blocked: it failed."""
+
+    READY = "ready"
+    STALE = "stale"
+    PENDING = "pending"
+    BLOCKED = "blocked"
+
+    @property
+    def severity(self) -> int:
+        """How bad, for finding the worst of several."""
+        return list(Status).index(self)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One check of one object of one business, on one day or (`day` is `None`) of now.
+
+    `blocker` is the machine-readable reason why it is not ready; `remedy` says what to do about it.
+    """
+
+    business_id: str
+    source_system: str
+    object_type: str
+    check: str
+    day: date | None
+    status: Status
+    blocker: str | None
+    remedy: str | None
+    evidence_hash: str
+    details: Mapping[str, Any]
+
+
+def record(database: Database, verdicts: Sequence[Verdict], dagster_run_id: str | None = None) -> None:
+    """Store verdicts, in one transaction."""
+    with (
+        database.transaction() as connection,
+        connection.cursor().copy(
+            """
+        COPY finance_os.check_results
+            (business_id, source_system, object_type, check_name, partition_day, status, blocker, evidence_hash,
+             details, dagster_run_id) FROM STDIN
+        """
+        ) as copy,
+    ):
+        for verdict in verdicts:
+            details = dict(verdict.details) | ({"remedy": verdict.remedy} if verdict.remedy else {})
+            copy.write_row(
+                (
+                    verdict.business_id,
+                    verdict.source_system,
+                    verdict.object_type,
+                    verdict.check,
+                    verdict.day,
+                    verdict.status,
+                    verdict.blocker,
+                    verdict.evidence_hash,
+                    Jsonb(details),
+                    dagster_run_id,
+                )
+            )
+
+
+def latest(
+    database: Database, source_system: str, object_type: str, check: str, days: Days | None = None
+) -> list[dict[str, Any]]:
+    """The last recorded verdict of a check for each business (and each day in `days`): rows of `check_results`."""
+    return database.fetch(
+        """
+        SELECT DISTINCT ON (business_id, partition_day) *
+        FROM finance_os.check_results
+        WHERE source_system = %(source_system)s AND object_type = %(object_type)s AND check_name = %(check)s
+          AND CASE WHEN %(first)s::date IS NULL THEN partition_day IS NULL
+                   ELSE partition_day BETWEEN %(first)s AND %(last)s END
+        ORDER BY business_id, partition_day, check_result_id DESC
+        """,
+        {
+            "source_system": source_system,
+            "object_type": object_type,
+            "check": check,
+            "first": days.first if days else None,
+            "last": days.last if days else None,
+        },
+    )
+
+
+def worst(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """The verdict that matters most; `None` of none."""
+    return max(verdicts, key=lambda verdict: verdict.status.severity, default=None)

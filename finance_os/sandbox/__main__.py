@@ -1,0 +1,134 @@
+"""`python -m finance_os.sandbox`: builds the synthetic company, serves it on 127.0.0.1, says where in one line."""
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+import uvicorn
+
+from . import rho
+from .server import Company, Sandbox, company
+from .world import World
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m finance_os.sandbox", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0: any free port")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--days", type=int, default=90, help="days of history before --until")
+    parser.add_argument("--size", type=int, default=20, help="advertisers to start with")
+    parser.add_argument("--until", type=datetime.fromisoformat, help="the clock at start (ISO 8601, default: now)")
+    parser.add_argument("--accounts", type=int, default=1, choices=(1, 2), help="2: a second company, same IDs")
+    parser.add_argument("--gravity-admin-url", help="a PostgreSQL that may create databases and roles")
+    parser.add_argument("--gravity-database", default="gravity")
+    parser.add_argument("--drops", type=Path, help="folder for bank exports; filled at start")
+    parser.add_argument("--webhook-url")
+    parser.add_argument("--rate-limit", type=float, help="requests a second and account")
+    parser.add_argument("--exit-with-parent", action="store_true", help="leave when standard input ends")
+    return parser.parse_args()
+
+
+def _build(seed: int, start: date, until: datetime, size: int) -> World:
+    began = time.monotonic()
+    shown = began
+
+    def progress(day: date) -> None:
+        nonlocal shown
+        if time.monotonic() - began > 2 and time.monotonic() - shown > 1:
+            shown = time.monotonic()
+            sys.stderr.write(f"sandbox: building the world, at {day}\n")
+
+    world = World(seed=seed, start=start, size=size)
+    world.advance_to(until, progress)
+    return world
+
+
+def _companies(arguments: argparse.Namespace) -> list[Company]:
+    until = arguments.until or datetime.now(UTC).replace(microsecond=0)
+    until = until if until.tzinfo else until.replace(tzinfo=UTC)
+    start = (until - timedelta(days=arguments.days)).astimezone(UTC).date()
+    companies: list[Company] = []
+    for number in range(arguments.accounts):
+        suffix = f"_{number + 1}" if number else ""
+        world = _build(arguments.seed + number * 1_000_003, start, until, arguments.size)
+        drops = arguments.drops / f"account{suffix}" if arguments.drops and number else arguments.drops
+        if drops is not None:
+            rho.export_all(world.bank, drops, start, until.astimezone(UTC).date())
+        companies.append(
+            company(
+                world,
+                webhook_url=arguments.webhook_url,
+                admin_url=arguments.gravity_admin_url,
+                database=arguments.gravity_database + suffix,
+                drops=drops,
+            )
+        )
+    return companies
+
+
+def _environment(each: Company, base: str) -> dict[str, str]:
+    """What a process needs to be pointed at one company."""
+    found = {
+        "FINANCE_OS_STRIPE_API_KEY": each.api_key,
+        "FINANCE_OS_STRIPE_API_BASE": base,
+        "FINANCE_OS_STRIPE_WEBHOOK_SECRET": each.webhook.secret if each.webhook else "",
+        "FINANCE_OS_GRAVITY_URL": each.gravity.url if each.gravity else "",
+        "FINANCE_OS_DROPS": str(each.drops) if each.drops else "",
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+class _Server(uvicorn.Server):
+    """Leaves at once when told to, whatever hangs on to it."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 (uvicorn names them)
+        self.should_exit = self.force_exit = True
+
+
+def _leave_with_parent() -> None:
+    """Ask this process to leave as soon as whoever holds the other end of standard input is gone."""
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    if arguments.exit_with_parent:
+        threading.Thread(target=_leave_with_parent, daemon=True).start()
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio: no delay for TCP only
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", arguments.port))
+    companies = _companies(arguments)
+    sandbox = Sandbox(companies, per_second=arguments.rate_limit)
+    config = uvicorn.Config(
+        sandbox.app,
+        interface="asgi3",
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        proxy_headers=False,
+        server_header=False,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    base = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    first, *others = (_environment(each, base) for each in companies)
+    ready = {**first, "admin": f"{base}/_sandbox", "others": others}
+    sys.stdout.write(msgspec.json.encode(ready).decode() + "\n")
+    sys.stdout.flush()
+    await serving
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(_arguments()))

@@ -1,0 +1,29 @@
+"""The plain installation: one business, whose connections come from the environment."""
+
+from collections.abc import Iterable
+
+from finance_os.evidence.businesses import ensure_business, ensure_connection
+from finance_os.evidence.database import Database
+from finance_os.settings import Settings
+from finance_os.sources.source import Source
+
+
+def ensure_installation(database: Database, settings: Settings, sources: Iterable[Source]) -> None:
+    """Record the settings' business, and a connection for each source system that it has none for.
+
+    Does nothing where other businesses are recorded and the settings' one is not: such an installation keeps its
+    own list.
+    """
+    businesses = {row["business_id"] for row in database.fetch("SELECT business_id FROM finance_os.businesses")}
+    if businesses and settings.business not in businesses:
+        return
+    ensure_business(database, settings.business, settings.business_name, settings.timezone)
+    connected = {
+        row["source_system"]
+        for row in database.fetch(
+            "SELECT source_system FROM finance_os.connections WHERE business_id = %s", (settings.business,)
+        )
+    }
+    for source in sources:
+        if source.system not in connected:
+            ensure_connection(database, settings.business, source.system)

@@ -1,0 +1,110 @@
+"""From days of an object to the sync runs that read them: of which kind, and what of each day can still be seen."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import date, datetime
+from typing import Any
+
+from finance_os.evidence.businesses import Connection
+from finance_os.evidence.extraction import DayState, Extraction, Kind, Request
+from finance_os.evidence.reading import CannotTry
+from finance_os.evidence.sync_runs import Read
+from finance_os.evidence.windows import Days, day_of, spans, window_of
+from finance_os.sources.credentials import CredentialsMissing, find_credentials
+from finance_os.sources.source import Reads, Source, SourceObject
+
+
+def plan_reads(
+    source: Source,
+    obj: SourceObject[Any],
+    connection: Connection,
+    days: Days,
+    now: datetime,
+    *,
+    snapshot_days: Iterable[date] = (),
+    drops: Sequence[str] = (),
+) -> list[Read]:
+    """The reads that bring `days` of `obj` up to date, oldest days first.
+
+    `snapshot_days` are those that a snapshot was already taken on: a snapshot cannot be taken again, so such a past
+    day is left as it is. `drops` are the targets of the accepted files that have something to say of `days`.
+    """
+    today = day_of(now, connection.zone)
+    opener = opening(source, obj, connection)
+    if obj.reads is Reads.DROP:
+        return [_drop_read(obj, connection, days, drops, opener)]
+
+    def read(
+        kind: Kind,
+        span: Days,
+        state: DayState,
+        extract: Callable[[Request], AbstractContextManager[Extraction]] | None,
+        *notices: str,
+    ) -> Read:
+        states = {day: DayState.PARTIAL if state is DayState.WHOLE and day >= today else state for day in span}
+        if kind is Kind.SNAPSHOT:
+            states = {today: DayState.WHOLE}
+        window = window_of(span, connection.zone).until(now)
+        return Read(
+            connection, obj.object_type, kind, span, window, states, extract, obj.volatile_paths, notices=notices
+        )
+
+    begun = [day for day in days if day <= today]
+    reads: list[Read] = []
+    if obj.reads is Reads.WINDOW:
+        reads += [read(Kind.WINDOW, span, DayState.WHOLE, opener) for span in spans(begun)]
+    else:
+        held = set(snapshot_days)
+        past = spans(day for day in begun if day < today and day not in held)
+        if obj.reads is Reads.UPDATED:
+            reads += [read(Kind.WINDOW, span, DayState.WHOLE, opener) for span in past]
+        else:
+            notice = (
+                f"{source.title} only knows the present: past days of {obj.object_type} cannot be observed any more."
+            )
+            reads += [read(Kind.WINDOW, span, DayState.UNOBSERVABLE, None, notice) for span in past]
+        if today in begun:
+            reads.append(read(Kind.SNAPSHOT, Days(today, today), DayState.WHOLE, opener))
+    for span in spans(day for day in days if day > today):
+        notice = f"In {connection.time_zone} it was still {today}: later days have not begun there."
+        reads.append(read(Kind.WINDOW, span, DayState.PARTIAL, None, notice))
+    return reads
+
+
+def opening(
+    source: Source, obj: SourceObject[Any], connection: Connection
+) -> Callable[[Request], AbstractContextManager[Extraction]]:
+    """How `obj` is read through `connection`: its secrets are looked up when the read begins, not before."""
+
+    @contextmanager
+    def extract(request: Request) -> Iterator[Extraction]:
+        try:
+            credentials = find_credentials(connection.secret_reference, source.credentials, source.options)
+        except CredentialsMissing as error:
+            raise CannotTry("credentials_missing", f"set {', '.join(error.names)}", permanent=True) from None
+        with source.open(credentials) as reader:
+            yield source.extract(reader, obj, request)
+
+    return extract
+
+
+def _drop_read(
+    obj: SourceObject[Any],
+    connection: Connection,
+    days: Days,
+    drops: Sequence[str],
+    opener: Callable[[Request], AbstractContextManager[Extraction]],
+) -> Read:
+    state = DayState.WHOLE if drops else DayState.UNOBSERVABLE
+    return Read(
+        connection,
+        obj.object_type,
+        Kind.DROP,
+        days,
+        window_of(days, connection.zone),
+        dict.fromkeys(days, state),
+        opener if drops else None,
+        obj.volatile_paths,
+        tuple(drops),
+        () if drops else ("No file has been handed in that says anything of these days.",),
+    )

@@ -1,0 +1,30 @@
+"""Stripe: billing evidence, read with a restricted key.
+
+Lists filter by creation time only. What changed later is found in the event log, which Stripe keeps for 30 days; an
+older window therefore holds what was created in it, and its sync run says so. https://docs.stripe.com/api/events
+"""
+
+from datetime import timedelta
+
+from finance_os.sources.source import Cadence, Source
+from finance_os.sources.stripe.client import API_BASE_OPTION, API_KEY, RATE_LIMIT_OPTION, READS, connect
+from finance_os.sources.stripe.objects import OBJECTS
+from finance_os.sources.stripe.reading import extract
+
+STRIPE = Source(
+    system="stripe",
+    title="Stripe",
+    order=1,
+    description="Customers, invoices, payments, credits, fees and payouts of the account that bills the advertisers.",
+    cadence=Cadence.DAILY,
+    sla=timedelta(days=1),
+    credentials=(API_KEY,),
+    options=(API_BASE_OPTION, RATE_LIMIT_OPTION),
+    reads=READS,
+    cursor_strategy="Created/updated timestamp windows plus Stripe object IDs for replay.",
+    evidence_policy="Store raw payload hash, source object ID, API version, and sync run ID before downstream use.",
+    objects=OBJECTS,
+    open=connect,
+    extract=extract,
+    kinds=("stripe",),
+)
