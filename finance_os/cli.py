@@ -29,7 +29,7 @@ app.add_typer(db, name="db")
 app.add_typer(runs, name="runs")
 app.add_typer(audit, name="audit")
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True)
 
 
@@ -187,7 +187,7 @@ def runs_list(
                 run["business_id"],
                 f"{run['source_system']}/{run['object_type']}",
                 run["kind"],
-                f"{run['first_day']} – {run['last_day']}",
+                f"{run['first_day']} to {run['last_day']}",
                 run["status"] + (f" ({run['error_code']})" if run["error_code"] else ""),
                 *(f"{run[f'rows_{name}']:,}" for name in ("new", "changed", "unchanged")),
                 f"{run['started_at']:%Y-%m-%d %H:%M:%S}",

@@ -17,7 +17,7 @@ from finance_os.defs.resources import Evidence
 from finance_os.evidence.clock import DatabaseClock
 from finance_os.evidence.windows import Days, day_of
 from finance_os.readiness import verdicts
-from finance_os.readiness.source_checks import SOURCE_CHECKS, CheckDeclaration, Subject
+from finance_os.readiness.source_checks import DAY_NOT_OVER, SOURCE_CHECKS, CheckDeclaration, Subject
 from finance_os.readiness.verdicts import Status, Verdict
 from finance_os.settings import settings
 from finance_os.sources.source import Source, SourceObject
@@ -68,7 +68,9 @@ def _days_of_run(context: dg.AssetCheckExecutionContext, evidence: Evidence) -> 
 def _result(
     key: dg.AssetKey, declaration: CheckDeclaration, found: Sequence[Verdict], days: Days
 ) -> dg.AssetCheckResult:
-    decisive = verdicts.worst(found)
+    # Every daily run reads today too: that today is not over must not turn every daily run yellow.
+    over = [verdict for verdict in found if verdict.blocker != DAY_NOT_OVER]
+    decisive = verdicts.worst(over or found)
     status = decisive.status if decisive else Status.PENDING
     counts = {name: sum(verdict.status is name for verdict in found) for name in Status}
     summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)

@@ -37,8 +37,8 @@ _PROGRESS_SECONDS = 10.0
 class RawRecordIOManager(dg.ConfigurableIOManager):
     """Stages `PendingReads` as evidence; loads the current records of partitions.
 
-    `load_input` gives a `pyarrow.Table` with the columns of `evidence.tables.CURRENT_SCHEMA`, or the same as a `pandas.DataFrame`
-    where the input is annotated so.
+    `load_input` gives a `pyarrow.Table` with the columns of `evidence.tables.CURRENT_SCHEMA`, or the same as a
+    `pandas.DataFrame` where the input is annotated so.
     """
 
     evidence: dg.ResourceDependency[Evidence]

@@ -17,6 +17,9 @@ from finance_os.evidence.replay import DayReplay, replay
 from finance_os.evidence.windows import Days
 from finance_os.readiness.verdicts import Status, Verdict
 
+DAY_NOT_OVER = "completeness_day_not_over"
+"""Blocker of a day that was read before it ended. It goes away by itself: the next daily sync reads the day again."""
+
 EXAMPLES = 5
 """How many offending records a verdict names."""
 
@@ -234,7 +237,7 @@ def idempotency(database: Database, subject: Subject, days: Days) -> list[Verdic
             Status.BLOCKED if blocker else Status.READY,
             evidence,
             blocker=blocker,
-            remedy="Stored evidence does not hash to its key any more. Find out what altered it; materialize the day again."
+            remedy="Stored evidence was altered: it does not hash to its key. Find out by whom; materialize the day again."
             if blocker
             else None,
             details={
@@ -286,7 +289,7 @@ def completeness(database: Database, subject: Subject, days: Days) -> list[Verdi
             status, blocker = Status.PENDING, "completeness_day_unobservable"
             remedy = "The source does not tell of this day any more. Hand in what is known of it, or leave it out."
         elif "partial" in states:
-            status, blocker = Status.PENDING, "completeness_day_not_over"
+            status, blocker = Status.PENDING, DAY_NOT_OVER
             remedy = "The day was not over when it was read. Materialize it again once it is."
         return _verdict(
             subject,

@@ -1,4 +1,4 @@
-"""What is staged and what is ready, one line an object type: the figures of the demo's end and of `finance-os status`."""
+"""What is staged, what is ready and what is not: the figures of the demo's end and of `finance-os status`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -73,8 +73,9 @@ def summarize(database: Database, sources: Iterable[Source], business_id: str | 
         {"business_id": business_id},
     )
     by_system = {source.system: source for source in sources}
+    order = {source.system: source.order for source in by_system.values()}
     summaries: list[ObjectSummary] = []
-    for row in connected:
+    for row in sorted(connected, key=lambda row: (row["business_id"], order.get(row["source_system"], 0))):
         for obj in by_system.get(row["source_system"], ()):
             key = (row["business_id"], row["source_system"], obj.object_type)
             figures = found.get(key, {})
@@ -91,3 +92,36 @@ def summarize(database: Database, sources: Iterable[Source], business_id: str | 
                 )
             )
     return summaries
+
+
+@dataclass(frozen=True)
+class OpenBlocker:
+    """A reason why something is not ready, over the object types and days that have it. `remedy` is one of theirs."""
+
+    business_id: str
+    status: Status
+    blocker: str
+    object_types: int
+    first_day: date | None
+    last_day: date | None
+    remedy: str
+
+
+def open_blockers(database: Database, business_id: str | None = None) -> list[OpenBlocker]:
+    """Why the latest verdicts are not ready, the worst first."""
+    rows = database.fetch(
+        """
+        SELECT business_id, status, blocker, count(DISTINCT (source_system, object_type)) AS object_types,
+               min(partition_day) AS first_day, max(partition_day) AS last_day, min(details ->> 'remedy') AS remedy
+        FROM (SELECT DISTINCT ON (business_id, source_system, object_type, check_name, partition_day) *
+              FROM finance_os.check_results
+              WHERE %(business_id)s::text IS NULL OR business_id = %(business_id)s
+              ORDER BY business_id, source_system, object_type, check_name, partition_day, check_result_id DESC
+             ) AS latest
+        WHERE status <> 'ready'
+        GROUP BY business_id, status, blocker
+        """,
+        {"business_id": business_id},
+    )
+    found = [OpenBlocker(**row | {"status": Status(row["status"])}) for row in rows]
+    return sorted(found, key=lambda each: (-each.status.severity, each.business_id, each.blocker))
