@@ -19,6 +19,9 @@ from . import rho
 from .server import Company, Sandbox, company
 from .world import World
 
+RATE_LIMIT = "1000"
+"""Requests a second that a client may make of the sandbox, which is not Stripe's to be spared."""
+
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m finance_os.sandbox", description=__doc__)
@@ -80,6 +83,7 @@ def _environment(each: Company, base: str) -> dict[str, str]:
     found = {
         "FINANCE_OS_STRIPE_API_KEY": each.api_key,
         "FINANCE_OS_STRIPE_API_BASE": base,
+        "FINANCE_OS_STRIPE_RATE_LIMIT": RATE_LIMIT,
         "FINANCE_OS_STRIPE_WEBHOOK_SECRET": each.webhook.secret if each.webhook else "",
         "FINANCE_OS_GRAVITY_URL": each.gravity.url if each.gravity else "",
         "FINANCE_OS_DROPS": str(each.drops) if each.drops else "",

@@ -9,12 +9,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import unquote, urlsplit
-
-import httpx
-import requests.adapters
-from typing_extensions import override
 
 from finance_os.evidence.extraction import SourceError
 
@@ -80,32 +75,6 @@ class ReadOnlyGuard:
     def sent(self) -> dict[str, int]:
         """How often each `"METHOD host"` was sent so far."""
         return dict(self._sent)
-
-
-class GuardedAdapter(requests.adapters.HTTPAdapter):
-    """The guard beneath a `requests` session: mount it for `http://` and `https://`."""
-
-    def __init__(self, guard: ReadOnlyGuard) -> None:
-        super().__init__()
-        self._guard = guard
-
-    @override
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        self._guard.admit(request.method or "", request.url or "")
-        return super().send(request, *args, **kwargs)
-
-
-class GuardedTransport(httpx.HTTPTransport):
-    """The guard beneath an `httpx` client: pass it as `transport`."""
-
-    def __init__(self, guard: ReadOnlyGuard) -> None:
-        super().__init__()
-        self._guard = guard
-
-    @override
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self._guard.admit(request.method, str(request.url))
-        return super().handle_request(request)
 
 
 def _origin(url: str) -> tuple[str, str, int]:

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from finance_os.evidence.businesses import ensure_business, ensure_connection
 from finance_os.evidence.database import Database
 from finance_os.settings import Settings
-from finance_os.sources.source import Source
 
 
-def ensure_installation(database: Database, settings: Settings, sources: Iterable[Source]) -> None:
+def ensure_installation(database: Database, settings: Settings, source_systems: Iterable[str]) -> None:
     """Record the settings' business, and a connection for each source system that it has none for.
 
     Does nothing where other businesses are recorded and the settings' one is not: such an installation keeps its
@@ -24,6 +23,6 @@ def ensure_installation(database: Database, settings: Settings, sources: Iterabl
             "SELECT source_system FROM finance_os.connections WHERE business_id = %s", (settings.business,)
         )
     }
-    for source in sources:
-        if source.system not in connected:
-            ensure_connection(database, settings.business, source.system)
+    for source_system in source_systems:
+        if source_system not in connected:
+            ensure_connection(database, settings.business, source_system)

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from finance_os.evidence.businesses import Connection
 from finance_os.evidence.extraction import DayState, Extraction, Kind, Request
 from finance_os.evidence.reading import CannotTry
 from finance_os.evidence.sync_runs import Read
-from finance_os.evidence.windows import Days, day_of, spans, window_of
+from finance_os.evidence.windows import Days, day_of, spans, start_of_day, window_of
 from finance_os.sources.credentials import CredentialsMissing, find_credentials
+from finance_os.sources.drops import Drop
 from finance_os.sources.source import Reads, Source, SourceObject
 
 
@@ -22,12 +23,12 @@ def plan_reads(
     now: datetime,
     *,
     snapshot_days: Iterable[date] = (),
-    drops: Sequence[str] = (),
+    drops: Sequence[Drop] = (),
 ) -> list[Read]:
     """The reads that bring `days` of `obj` up to date, oldest days first.
 
     `snapshot_days` are those that a snapshot was already taken on: a snapshot cannot be taken again, so such a past
-    day is left as it is. `drops` are the targets of the accepted files that have something to say of `days`.
+    day is left as it is. `drops` are the accepted files of the connection that have something to say of `days`.
     """
     today = day_of(now, connection.zone)
     opener = opening(source, obj, connection)
@@ -92,19 +93,29 @@ def _drop_read(
     obj: SourceObject[Any],
     connection: Connection,
     days: Days,
-    drops: Sequence[str],
+    drops: Sequence[Drop],
     opener: Callable[[Request], AbstractContextManager[Extraction]],
 ) -> Read:
-    state = DayState.WHOLE if drops else DayState.UNOBSERVABLE
     return Read(
         connection,
         obj.object_type,
         Kind.DROP,
         days,
         window_of(days, connection.zone),
-        dict.fromkeys(days, state),
+        {day: _told_by(drops, day, connection) for day in days},
         opener if drops else None,
         obj.volatile_paths,
-        tuple(drops),
+        tuple(drop.target for drop in drops),
         () if drops else ("No file has been handed in that says anything of these days.",),
     )
+
+
+def _told_by(drops: Iterable[Drop], day: date, connection: Connection) -> DayState:
+    """How much of `day` files can tell: none of it where none reaches to it, a part where it was not over yet."""
+    over = start_of_day(day + timedelta(days=1), connection.zone)
+    received = [
+        drop.received_at for drop in drops if drop.first_day and drop.last_day and drop.first_day <= day <= drop.last_day
+    ]
+    if not received:
+        return DayState.UNOBSERVABLE
+    return DayState.WHOLE if max(received) >= over else DayState.PARTIAL

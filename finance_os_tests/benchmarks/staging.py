@@ -1,10 +1,12 @@
-"""Staging speed: against a plain COPY of the same rows, and into tables that are full already."""
+"""Staging speed: against a plain COPY of the same rows, against dlt, and into tables that are full already."""
 
-import random
-from collections.abc import Iterator
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
 
 import psycopg
 
@@ -58,7 +60,9 @@ def records(numbers: range, padding: int) -> Iterator[list[Record]]:
         yield [Record(source_id(number), payload(number, padding), DAY) for number in page]
 
 
-def stage_pages(database: Database, connection: Connection, pages: list[list[Record]] | Iterator[list[Record]]) -> dict[str, Any]:
+def stage_pages(
+    database: Database, connection: Connection, pages: list[list[Record]] | Iterator[list[Record]]
+) -> dict[str, Any]:
     """Stage ready pages as one sync run."""
 
     @contextmanager
@@ -134,3 +138,116 @@ def against_copy(database: Database, count: int, padding: int, label: str, round
         Figure(f"staging fresh / plain COPY, {label}", copied / first, "×", at_least=0.85),
         Figure(f"staging unchanged / plain COPY, {label}", copied / again, "×", at_least=2.0),
     ]
+
+
+def against_dlt(database: Database, count: int, label: str, rounds: int) -> list[Figure]:
+    """Fresh and unchanged staging as multiples of dlt's merge on the same key, with the payload as one JSON column."""
+    ensure_business(database, "bench", "Bench", "UTC")
+    connection = ensure_connection(database, "bench", "stripe")
+    pages = list(records(range(count), 160))
+    rows = [{"source_id": record.source_id, "payload": record.payload} for page in pages for record in page]
+
+    with dlt_pipeline(database) as merge:
+        merge(rows[:100])  # what a first run sets up is not what is compared
+
+        def fresh() -> float:
+            empty(database)
+            return seconds(lambda: stage_pages(database, connection, pages))
+
+        def unchanged() -> float:
+            return seconds(lambda: stage_pages(database, connection, pages))
+
+        ours = side_by_side(rounds, fresh)[0], side_by_side(rounds, unchanged)[0]
+        theirs = seconds(lambda: merge(rows)), seconds(lambda: merge(rows))
+    return [
+        Figure(f"dlt merge fresh, {label}", count / theirs[0], "rows/s"),
+        Figure(f"staging fresh / dlt merge, {label}", theirs[0] / ours[0], "×", at_least=8),
+        Figure(f"staging unchanged / dlt merge, {label}", theirs[1] / ours[1], "×", at_least=15),
+    ]
+
+
+@contextmanager
+def dlt_pipeline(database: Database) -> Iterator[Callable[[list[dict[str, Any]]], object]]:
+    """A dlt pipeline into the same database that merges on `source_id`; its files go with the block."""
+    import dlt
+    from dlt.destinations import postgres
+
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline = dlt.pipeline(
+            "bench", pipelines_dir=folder, destination=postgres(with_host(database.url)), dataset_name="dlt_bench"
+        )
+
+        def merge(rows: list[dict[str, Any]]) -> object:
+            resource = dlt.resource(
+                rows,
+                name="invoices",
+                primary_key="source_id",
+                write_disposition="merge",
+                columns={"payload": {"data_type": "json"}},
+                max_table_nesting=0,
+            )
+            return pipeline.run(resource)
+
+        yield merge
+
+
+def with_host(url: str) -> str:
+    """A URL whose socket folder stands where dlt looks for the host."""
+    parts = urlsplit(url)
+    host = parse_qs(parts.query).get("host", [parts.hostname])[0] or ""
+    return f"postgresql://{parts.username}:none@{quote(host, safe='')}{parts.path}"
+
+
+def into_full_tables(database: Database, held: int, count: int, rounds: int) -> list[Figure]:
+    """Staging fresh records into tables that hold `held` records already, against empty ones."""
+    ensure_business(database, "bench", "Bench", "UTC")
+    connection = ensure_connection(database, "bench", "stripe")
+    pages = [list(records(range(start, start + count), 160)) for start in range(0, rounds * count, count)]
+    into_empty: list[float] = []
+    for batch in pages:
+        empty(database)
+        into_empty.append(seconds(lambda batch=batch: stage_pages(database, connection, batch)))
+    fill(database, connection, held)
+    into_full = [seconds(lambda batch=batch: stage_pages(database, connection, batch)) for batch in pages]
+    ratio = statistics.median(into_empty) / statistics.median(into_full)
+    empty(database)
+    return [Figure(f"staging into tables of {held:,} / into empty ones", ratio, "×", at_least=0.8)]
+
+
+def fill(database: Database, connection: Connection, count: int) -> None:
+    """Fill the evidence tables with `count` records by SQL, with IDs spread as vendors' are."""
+    with psycopg.connect(database.url, autocommit=True) as owner:
+        parameters = {"count": count, "connection_id": connection.connection_id, "filler": "x" * 400}
+        owner.execute(
+            """
+            INSERT INTO finance_os.raw_source_records
+                (record_id, business_id, source_system, object_type, source_id, payload_hash, payload,
+                 first_sync_run_id)
+            SELECT -n, 'bench', 'stripe', 'stripe_invoice', 'in_' || md5(n::text), sha256(n::text::bytea),
+                   jsonb_build_object('id', 'in_' || md5(n::text), 'amount', n, 'text', %(filler)s), 0
+            FROM generate_series(1, %(count)s) AS n
+            """,
+            parameters,
+        )
+        owner.execute(
+            """
+            INSERT INTO finance_os.raw_record_heads
+                (business_id, source_system, object_type, source_id, record_id, payload_hash, connection_id,
+                 requested_at, sync_run_id)
+            SELECT business_id, source_system, object_type, source_id, record_id, payload_hash, %(connection_id)s,
+                   now(), 0
+            FROM finance_os.raw_source_records
+            """,
+            parameters,
+        )
+        owner.execute(
+            """
+            INSERT INTO finance_os.raw_record_changes
+                (change_id, business_id, source_system, object_type, source_id, change, record_id, sync_run_id,
+                 partition_day)
+            SELECT record_id, business_id, source_system, object_type, source_id, 'added', record_id, 0, '2026-01-01'
+            FROM finance_os.raw_source_records
+            """
+        )
+        owner.execute("VACUUM ANALYZE")
+        owner.execute("CHECKPOINT")

@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from finance_os.sources.guard import (
     ForbiddenRequest,
     Get,
-    GuardedAdapter,
-    GuardedTransport,
     Query,
     ReadOnlyGuard,
     Take,
 )
+from finance_os.sources.transports import GuardedAdapter, GuardedTransport
 
 READS = (Get("/v1/*"), Query("gravity"), Take("*.csv"))
 

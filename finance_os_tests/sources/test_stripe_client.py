@@ -445,6 +445,15 @@ def test_a_page_out_of_turn_is_asked_for_again(fake: Fake, second: dict[str, Any
         assert listed(reader) == ["ch_5", "ch_4", "ch_3", "ch_2"]
 
 
+def test_a_list_whose_last_object_was_deleted_is_taken_up_at_its_second(fake: Fake) -> None:
+    fake.reply(page(charge(5, 160), charge(4, 150), charge(3, 150), more=True))
+    fake.fail(400, code="resource_missing", param="starting_after")
+    fake.reply(page(charge(4, 150), charge(2, 150), charge(1, 140)))
+    with fake.read() as reader:
+        assert listed(reader) == ["ch_5", "ch_4", "ch_3", "ch_2", "ch_1"]
+    assert fake.asked[2][1].partition("?")[2] == "created[gte]=100&created[lt]=151&limit=100"
+
+
 def test_a_list_that_does_not_go_on_is_given_up(fake: Fake) -> None:
     fake.reply(page(charge(2, 150), charge(1, 150), more=True))
     fake.fail(400, code="resource_missing")

@@ -4,12 +4,30 @@ Lists filter by creation time only. What changed later is found in the event log
 older window therefore holds what was created in it, and its sync run says so. https://docs.stripe.com/api/events
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
-from finance_os.sources.source import Cadence, Source
-from finance_os.sources.stripe.client import API_BASE_OPTION, API_KEY, RATE_LIMIT_OPTION, READS, connect
-from finance_os.sources.stripe.objects import OBJECTS
-from finance_os.sources.stripe.reading import extract
+from finance_os.evidence.extraction import Extraction, Request
+from finance_os.sources.credentials import Credentials
+from finance_os.sources.source import Cadence, Source, SourceObject
+from finance_os.sources.stripe.objects import API_BASE_OPTION, API_KEY, OBJECTS, RATE_LIMIT_OPTION, READS
+
+
+@contextmanager
+def _open(credentials: Credentials) -> Iterator[Any]:
+    from finance_os.sources.stripe.client import connect  # the SDK: slow to import, and only needed to read
+
+    with connect(credentials) as reader:
+        yield reader
+
+
+def _extract(reader: Any, obj: SourceObject[Any], request: Request) -> Extraction:
+    from finance_os.sources.stripe.reading import extract
+
+    return extract(reader, obj, request)
+
 
 STRIPE = Source(
     system="stripe",
@@ -24,7 +42,7 @@ STRIPE = Source(
     cursor_strategy="Created/updated timestamp windows plus Stripe object IDs for replay.",
     evidence_policy="Store raw payload hash, source object ID, API version, and sync run ID before downstream use.",
     objects=OBJECTS,
-    open=connect,
-    extract=extract,
+    open=_open,
+    extract=_extract,
     kinds=("stripe",),
 )

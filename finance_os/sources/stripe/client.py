@@ -22,14 +22,11 @@ import urllib3.exceptions
 from finance_os.evidence.canonical import decode
 from finance_os.evidence.extraction import SourceError
 from finance_os.sources.credentials import Credentials
-from finance_os.sources.guard import Get, GuardedAdapter, ReadOnlyGuard
+from finance_os.sources.guard import ReadOnlyGuard
+from finance_os.sources.stripe.objects import API_BASE_OPTION, API_KEY, API_VERSION, RATE_LIMIT_OPTION, READS
+from finance_os.sources.transports import GuardedAdapter
 
-API_VERSION = "2026-10-28.endive"
 API_BASE = "https://api.stripe.com"
-API_KEY = "FINANCE_OS_STRIPE_API_KEY"
-API_BASE_OPTION = "FINANCE_OS_STRIPE_API_BASE"
-RATE_LIMIT_OPTION = "FINANCE_OS_STRIPE_RATE_LIMIT"
-READS = (Get("/v1/*"),)
 
 PAGE_SIZE = 100
 """The most that Stripe puts on a page: https://docs.stripe.com/api/pagination"""

@@ -7,7 +7,14 @@ minor units; times are Unix seconds.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from finance_os.sources.guard import Get
 from finance_os.sources.source import Column, Reads, SourceObject
+
+API_VERSION = "2026-10-28.endive"
+API_KEY = "FINANCE_OS_STRIPE_API_KEY"
+API_BASE_OPTION = "FINANCE_OS_STRIPE_API_BASE"
+RATE_LIMIT_OPTION = "FINANCE_OS_STRIPE_RATE_LIMIT"
+READS = (Get("/v1/*"),)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from finance_os.evidence.canonical import parse_path
 from finance_os.evidence.extraction import Extraction, Item, Kind, Notice, Page, Record, Request, SourceError
 from finance_os.evidence.windows import day_of, epoch_day
 from finance_os.sources.source import Reads
-from finance_os.sources.stripe.client import API_VERSION, Answer, Listing, StripeFailure, StripeReader, Unreadable
-from finance_os.sources.stripe.objects import StripeObject
+from finance_os.sources.stripe.client import Answer, Listing, StripeFailure, StripeReader, Unreadable
+from finance_os.sources.stripe.objects import API_VERSION, StripeObject
 
 EVENT_LOG = timedelta(days=30)
 """How long Stripe keeps events: https://docs.stripe.com/api/events/list"""

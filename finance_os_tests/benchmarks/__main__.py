@@ -1,0 +1,64 @@
+"""`make bench`: runs every benchmark, prints a table and writes var/bench.json."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from finance_os.evidence import embedded
+from finance_os.evidence.database import Database, migrate
+from finance_os.settings import Settings
+from finance_os_tests.benchmarks import backfill, memory, staging, startup
+from finance_os_tests.benchmarks.figures import Figure
+
+
+def benchmarks(database: Database, dagster_url: str, *, full: bool) -> Iterator[tuple[str, Callable[[], list[Figure]]]]:
+    """Each benchmark by name, in the quick or the full size."""
+    count, rounds = (300_000, 5) if full else (100_000, 3)
+    yield "startup", lambda: startup.import_cost(7 if full else 3)
+    yield "copy-630B", lambda: staging.against_copy(database, count, 160, "630 B", rounds)
+    yield "copy-3kB", lambda: staging.against_copy(database, count // 2, 2_500, "3 kB", rounds)
+    yield "dlt", lambda: staging.against_dlt(database, count // 3, "630 B", rounds)
+    yield "full-tables", lambda: staging.into_full_tables(database, 5_000_000 if full else 500_000, count // 2, rounds)
+    yield "memory", lambda: memory.peak_of_runs(database, [1_000_000, 10_000_000] if full else [200_000])
+    yield "backfill", lambda: backfill.backfill_of_a_year(database, dagster_url, 200 if full else 60, 1)
+
+
+def main() -> None:
+    """Run all benchmarks, or those named on the command line; exit with 1 if a target is missed."""
+    full = os.environ.get("FULL") == "1"
+    wanted = sys.argv[1:]
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    server = embedded.start(Path(tempfile.mkdtemp(prefix="finance-os-bench-")))
+    server.cleanup_mode = "delete"
+    database = Database(embedded.ensure_database(server, "bench"))
+    migrate(database.url)
+    dagster_url = embedded.ensure_database(server, "dagster")
+    figures: list[Figure] = []
+    for name, run in benchmarks(database, dagster_url, full=full):
+        if not wanted or name in wanted:
+            console.print(f"{name} …")
+            figures += run()
+    table = Table(title="Benchmarks" + (" (full)" if full else " (quick; FULL=1 for the large sizes)"))
+    for heading in ("figure", "value", "unit", "target", "holds"):
+        table.add_column(heading, justify="right" if heading == "value" else "left")
+    for figure in figures:
+        holds = {None: "", True: "[green]yes[/]", False: "[red]no[/]"}[figure.holds]
+        table.add_row(figure.name, f"{figure.value:,.2f}", figure.unit, figure.target, holds)
+    console.print(table)
+    file = Settings().home / "bench.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"name": f.name, "value": f.value, "unit": f.unit, "target": f.target, "holds": f.holds} for f in figures]
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(rows)))
+    console.print(f"Written to {file}.")
+    if any(figure.holds is False for figure in figures):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

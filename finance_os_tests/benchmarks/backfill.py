@@ -1,0 +1,75 @@
+"""A backfill through Dagster against a plain script that extracts and stages the same records."""
+
+import os
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from unittest import mock
+
+import dagster as dg
+
+from finance_os.defs.location import build_defs
+from finance_os.evidence.businesses import ensure_business, ensure_connection
+from finance_os.evidence.database import Database
+from finance_os.evidence.reading import perform
+from finance_os.evidence.sync_runs import Origin, Trigger
+from finance_os.evidence.windows import Days
+from finance_os.local.stack import checkout
+from finance_os.sandbox.process import running_sandbox
+from finance_os.settings import settings
+from finance_os.sources.planning import plan_reads
+from finance_os.sources.registry import SOURCES
+from finance_os.sources.stripe import STRIPE
+from finance_os_tests.benchmarks.figures import Figure, seconds, side_by_side
+from finance_os_tests.benchmarks.staging import empty
+
+
+def backfill_of_a_year(database: Database, dagster_url: str, size: int, rounds: int) -> list[Figure]:
+    """365 days of Stripe: one Dagster run with its checks, against one plain script."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    days = Days((now - timedelta(days=365)).date(), (now - timedelta(days=1)).date())
+    ensure_business(database, settings().business, "Main", "UTC")
+    connection = ensure_connection(database, settings().business, "stripe")
+    with running_sandbox(days=366, size=size, until=now) as sandbox, tempfile.TemporaryDirectory() as home:
+        environment = {
+            **sandbox.env,
+            "FINANCE_OS_DATABASE_URL": database.url,
+            "FINANCE_OS_DAGSTER_DATABASE_URL": dagster_url,
+            "FINANCE_OS_HOME": home,
+            "DAGSTER_EVENT_BATCH_SIZE": "1000",
+        }
+        (Path(home) / "dagster.yaml").write_text((checkout() / "dagster.yaml").read_text())
+        with mock.patch.dict(os.environ, environment):
+            settings.cache_clear()
+            staged: list[int] = []
+
+            def plain() -> float:
+                empty(database)
+
+                def script() -> None:
+                    rows = 0
+                    for obj in STRIPE:
+                        for read in plan_reads(STRIPE, obj, connection, days, datetime.now(UTC)):
+                            run = perform(database, read, Origin(Trigger.MANUAL), chunk_rows=settings().chunk_rows)
+                            rows += run["rows_extracted"]
+                    staged.append(rows)
+
+                return seconds(script)
+
+            def through_dagster() -> float:
+                empty(database)
+                job = build_defs(sources=SOURCES).resolve_job_def("stripe_sync")
+                tags = {
+                    "dagster/asset_partition_range_start": str(days.first),
+                    "dagster/asset_partition_range_end": str(days.last),
+                }
+                with dg.DagsterInstance.from_config(home) as instance:
+                    return seconds(lambda: job.execute_in_process(instance=instance, tags=tags))
+
+            alone, whole = side_by_side(rounds, plain, through_dagster)
+        settings.cache_clear()
+    return [
+        Figure("records of Stripe's year", staged[0], "rows"),
+        Figure("plain script over a year of Stripe", alone, "s"),
+        Figure("Dagster backfill of a year / plain script", whole / alone, "×", at_most=1.3),
+    ]
