@@ -33,7 +33,7 @@ def source_checks(source: Source) -> list[dg.AssetChecksDefinition]:
 
 def _checks_of(source: Source, obj: SourceObject[Any]) -> dg.AssetChecksDefinition:
     key = asset_key(source, obj)
-    subject = Subject(source.system, obj.object_type, source.sla)
+    subject = Subject.of(source, obj)
 
     @dg.multi_asset_check(
         name=f"{source.system}__{obj.object_type}__checks",

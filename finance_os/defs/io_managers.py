@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster._core.errors import DagsterInvariantViolationError
 
-from finance_os.defs.metadata import by_day, partition_metadata
+from finance_os.defs.metadata import by_day, held_metadata, partition_metadata
 from finance_os.defs.resources import Evidence
 from finance_os.evidence import anchors, audit
 from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import SourceError
-from finance_os.evidence.partitions import days_of_run, first_records
+from finance_os.evidence.partitions import DayOfRun, days_of_run, first_records, runs_of_days
 from finance_os.evidence.reading import PendingReads, perform
 from finance_os.evidence.sync_runs import Read
-from finance_os.evidence.windows import spans
+from finance_os.evidence.windows import Days, spans
+from finance_os.readiness.source_checks import Subject, judge_and_record
 from finance_os.settings import settings
-from finance_os.sources.registry import source_named
+from finance_os.sources.source import Source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,14 +35,16 @@ BUSINESS_TAG = "finance_os/business"
 _PROGRESS_SECONDS = 10.0
 
 
-class RawRecordIOManager(dg.ConfigurableIOManager):
+class RawRecordIOManager(dg.IOManager):
     """Stages `PendingReads` as evidence; loads the current records of partitions.
 
     `load_input` gives a `pyarrow.Table` with the columns of `evidence.tables.CURRENT_SCHEMA`, or the same as a
     `pandas.DataFrame` where the input is annotated so.
     """
 
-    evidence: dg.ResourceDependency[Evidence]
+    def __init__(self, evidence: Evidence, sources: Iterable[Source]) -> None:
+        self.evidence = evidence
+        self.sources = {source.system: source for source in sources}
 
     def handle_output(self, context: dg.OutputContext, obj: PendingReads) -> None:
         """Stage every read; attach what was staged to each partition; fail at the end if a read failed."""
@@ -64,6 +67,7 @@ class RawRecordIOManager(dg.ConfigurableIOManager):
                 failures.append((read, error))
         self._describe(context, finished)
         if failures:
+            self._judge(context)
             raise dg.Failure(
                 f"{len(failures)} of {len(obj.reads)} reads failed: "
                 + "; ".join(f"{read.connection} ({read.days}): {error}" for read, error in failures),
@@ -92,7 +96,7 @@ class RawRecordIOManager(dg.ConfigurableIOManager):
 
     def _describe(self, context: dg.OutputContext, finished: Sequence[dict[str, Any]]) -> None:
         source_system, object_type = context.asset_key.path
-        obj = source_named(source_system).object(object_type)
+        obj = self.sources[source_system].object(object_type)
         runs = [run["sync_run_id"] for run in finished]
         database = self.evidence.database
         days = by_day(day for run in runs for day in days_of_run(database, run))
@@ -102,13 +106,32 @@ class RawRecordIOManager(dg.ConfigurableIOManager):
                 examples.setdefault(day, []).extend(records)
         for key in context.asset_partition_keys:
             day = date.fromisoformat(key)
-            metadata = partition_metadata(obj, days.get(day, []), examples.get(day, [])[:5])
+            metadata = (
+                partition_metadata(obj, days[day], examples.get(day, [])[:5])
+                if day in days
+                else held_metadata(_held(database, source_system, object_type, day))
+            )
             context.step_context.add_asset_metadata(metadata, asset_key=context.asset_key, partition_key=key)
         businesses = sorted({run["business_id"] for run in finished})
         context.add_output_metadata({"audit chain": _anchor(database, businesses)})
         notices = sorted({notice for run in finished for notice in run["notices"]})
         if notices:
             context.add_output_metadata({"notices": dg.MetadataValue.md("\n".join(f"- {n}" for n in notices))})
+
+    def _judge(self, context: dg.OutputContext) -> None:
+        """Record the verdicts of a step that fails: its checks are not going to run, and some reads were staged."""
+        source_system, object_type = context.asset_key.path
+        source = self.sources[source_system]
+        subject = Subject.of(source, source.object(object_type))
+        for days in spans(date.fromisoformat(key) for key in context.asset_partition_keys):
+            judge_and_record(self.evidence.database, subject, days, context.run_id)
+
+
+def _held(database: Database, source_system: str, object_type: str, day: date) -> list[DayOfRun]:
+    """What the partition of a day that nothing was read of holds: a snapshot of a past day is not taken again."""
+    runs = runs_of_days(database, source_system, object_type, Days(day, day))
+    held = [each for of_day in runs.values() for run in of_day for each in days_of_run(database, run)]
+    return [each for each in held if each.partition_day == day]
 
 
 def _anchor(database: Database, businesses: Iterable[str]) -> dict[str, Any]:

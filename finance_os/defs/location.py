@@ -19,9 +19,13 @@ from finance_os.sources.source import Source
 def build_defs(
     resource_overrides: Mapping[str, Any] | None = None, sources: Sequence[Source] = SOURCES
 ) -> dg.Definitions:
-    """Fresh definitions of `sources`; `resource_overrides` replaces resources by key, for tests and commands."""
-    evidence = Evidence()
-    resources = {"evidence": evidence, RAW_RECORDS: RawRecordIOManager(evidence=evidence)}
+    """Fresh definitions of `sources`; `resource_overrides` replaces resources by key, for tests and commands.
+
+    The IO manager stages into the same `evidence` as the rest, replaced or not.
+    """
+    overrides = dict(resource_overrides or {})
+    evidence = overrides.pop("evidence", None) or Evidence(source_systems=[source.system for source in sources])
+    resources = {"evidence": evidence, RAW_RECORDS: RawRecordIOManager(evidence, sources), **overrides}
     schedule, scheduled_job = daily_sync(sources)
     return dg.Definitions(
         assets=[asset for source in sources for asset in source_assets(source)],
@@ -29,6 +33,6 @@ def build_defs(
         jobs=[*(source_job(source) for source in sources), scheduled_job],
         schedules=[schedule],
         sensors=drop_sensors(sources),
-        resources={**resources, **(resource_overrides or {})},
+        resources=resources,
         executor=dg.in_process_executor,
     )

@@ -57,6 +57,16 @@ def partition_metadata(
     }
 
 
+def held_metadata(days: Sequence[DayOfRun]) -> dict[str, Any]:
+    """What a partition that was left as it is goes on holding."""
+    return {
+        "dagster/row_count": sum(day.rows_extracted for day in days),
+        "batch hash": ", ".join(day.batch_hash.hex()[:12] for day in days),
+        "state": "left as it was: what this day holds cannot be read again",
+        "sync runs": ", ".join(str(day.sync_run_id) for day in days),
+    }
+
+
 def example_table(obj: SourceObject[Any], examples: Iterable[tuple[str, str]]) -> str:
     """The first records as a markdown table: only fields that the source declares as fit to be shown."""
     header = ("source ID", *obj.shown)

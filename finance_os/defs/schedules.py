@@ -1,7 +1,6 @@
 """The daily schedule: one scheduled sync, which is one run for each source system that is read every day."""
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -10,9 +9,11 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from finance_os.defs.assets.sources import SCHEDULED_SYNC_TAG, asset_key
 from finance_os.defs.jobs import bulk_tags
 from finance_os.defs.resources import Evidence
+from finance_os.evidence.businesses import active_connections
 from finance_os.evidence.scheduled_syncs import request_scheduled_sync
 from finance_os.evidence.windows import day_of
 from finance_os.settings import settings
+from finance_os.sources.planning import due_days
 from finance_os.sources.source import Cadence, Source
 
 DAILY_AT = "15 1 * * *"
@@ -42,18 +43,20 @@ def daily_sync(sources: Sequence[Source]) -> tuple[dg.ScheduleDefinition, Unreso
     )
     def daily_sync_schedule(context: dg.ScheduleEvaluationContext, evidence: Evidence) -> Iterator[dg.RunRequest]:
         due = context.scheduled_execution_time
-        today = day_of(due, ZoneInfo(settings().timezone))
+        zone = ZoneInfo(settings().timezone)
+        today = day_of(due, zone)
         scheduled_sync_id = f"daily-{today}"
         request_scheduled_sync(evidence.database, scheduled_sync_id, today, [source.system for source in scheduled])
         for source in scheduled:
+            days = due_days(active_connections(evidence.database, source.system), due, zone)
             yield dg.RunRequest(
                 run_key=f"{scheduled_sync_id}/{source.system}",
                 asset_selection=[asset_key(source, obj) for obj in source],
                 tags={
                     **bulk_tags(source),
                     SCHEDULED_SYNC_TAG: scheduled_sync_id,
-                    "dagster/asset_partition_range_start": (today - timedelta(days=1)).isoformat(),
-                    "dagster/asset_partition_range_end": today.isoformat(),
+                    "dagster/asset_partition_range_start": days.first.isoformat(),
+                    "dagster/asset_partition_range_end": days.last.isoformat(),
                 },
             )
 

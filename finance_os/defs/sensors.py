@@ -10,10 +10,11 @@ from finance_os.defs.assets.sources import TRIGGER_TAG, asset_key
 from finance_os.defs.jobs import job_name
 from finance_os.defs.resources import Evidence
 from finance_os.evidence.businesses import Connection, active_connections
+from finance_os.evidence.extraction import SourceError
 from finance_os.evidence.sync_runs import Trigger
 from finance_os.settings import settings
 from finance_os.sources import drops
-from finance_os.sources.credentials import find_credentials
+from finance_os.sources.credentials import CredentialsMissing, find_credentials
 from finance_os.sources.source import Reads, Source
 
 OVERLAP = timedelta(minutes=10)
@@ -55,7 +56,12 @@ def _drop_sensor(source: Source) -> dg.SensorDefinition:
         requests: list[dg.RunRequest] = []
         for connection in active_connections(evidence.database, source.system):
             place = str(connection)
-            following.seen[place], words = _take_settled(source, evidence, connection, cursor.seen.get(place))
+            try:
+                following.seen[place], words = _take_settled(source, evidence, connection, cursor.seen.get(place))
+            except (SourceError, CredentialsMissing) as error:  # of this connection: the others go on
+                context.log.error(f"{connection}: its files wait: {error}")
+                following.seen[place] = cursor.seen.get(place, {})
+                words = [f"{connection}: {error}"]
             said += words
             since = cursor.requested_until and cursor.requested_until - OVERLAP
             for drop in drops.accepted_drops(evidence.database, connection, judged_since=since):

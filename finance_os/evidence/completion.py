@@ -1,28 +1,31 @@
 """The end of a sync run: removals of a snapshot, what it says of each day, and its success, in one transaction."""
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
 from psycopg.rows import tuple_row
+from psycopg.types.json import Jsonb
 
 from finance_os.evidence import audit
 from finance_os.evidence.chunks import batch_hash
 from finance_os.evidence.database import Database, DatabaseConnection, lock_objects
 from finance_os.evidence.extraction import DayState, Kind
 from finance_os.evidence.staging import Tally
-from finance_os.evidence.sync_runs import SyncRun, TakenOver
+from finance_os.evidence.sync_runs import SyncRun, TakenOver, require_worker
 
 
 def complete(
-    database: Database, connection: DatabaseConnection, run: SyncRun, tally: Tally, requested: dict[str, int]
+    database: Database, connection: DatabaseConnection, run: SyncRun, tally: Tally, requested: Mapping[str, int]
 ) -> dict[str, Any]:
-    """End `run` as succeeded; its row.
+    """End `run` as succeeded; its row. `requested` is what this attempt has asked of the vendor.
 
     A snapshot removes what it did not see: every head of its connection that was not shown by it, and not by any
     page asked for after it.
     """
     with database.transaction(connection):
         lock_objects(connection, *run.key)
+        require_worker(connection, run)
         removed = _remove_unseen(connection, run) if run.read.kind is Kind.SNAPSHOT else 0
         days = _days(connection, run)
         _write_days(connection, run, days, tally)
@@ -33,7 +36,7 @@ def complete(
             UPDATE finance_os.source_sync_runs
             SET status = 'succeeded', completed_at = clock_timestamp(), progressed_at = clock_timestamp(),
                 checkpoint = NULL, rows_removed = rows_removed + %(removed)s, batch_hash = %(batch_hash)s,
-                remote_count = %(remote_count)s, notices = notices || %(notices)s::text[]
+                remote_count = %(remote_count)s, notices = notices || %(notices)s::text[], requested = %(requested)s
             WHERE sync_run_id = %(sync_run_id)s AND worker = %(worker)s AND status = 'running'
             RETURNING *
             """,
@@ -42,6 +45,7 @@ def complete(
                 "batch_hash": batch_hash(rows, digest),
                 "remote_count": None if tally.remote is None else sum(tally.remote.values()),
                 "notices": tally.notices,
+                "requested": Jsonb(run.requested_in_all(requested)),
                 "sync_run_id": run.sync_run_id,
                 "worker": run.worker,
             },
@@ -64,7 +68,7 @@ def complete(
                 "rows_changed": row["rows_changed"],
                 "rows_removed": row["rows_removed"],
                 "batch_hash": row["batch_hash"].hex(),
-                "requested": requested,
+                "requested": row["requested"],
             },
         )
     return row
@@ -167,11 +171,16 @@ def _remove_unseen(connection: DatabaseConnection, run: SyncRun) -> int:
             WHERE EXISTS (SELECT FROM unseen)
               AND record.source_id IN (SELECT source_id FROM unseen)
         ), shown_later AS (
-            SELECT unnest(sighting.record_ids) AS record_id
-            FROM finance_os.source_sync_sightings AS sighting, taken
-            WHERE sighting.business_id = %(business_id)s AND sighting.source_system = %(source_system)s
+            SELECT record.source_id
+            FROM finance_os.source_sync_sightings AS sighting
+            CROSS JOIN taken
+            CROSS JOIN LATERAL unnest(sighting.record_ids) AS shown (record_id)
+            JOIN finance_os.raw_source_records AS record USING (record_id)
+            WHERE EXISTS (SELECT FROM unseen)
+              AND sighting.business_id = %(business_id)s AND sighting.source_system = %(source_system)s
               AND sighting.object_type = %(object_type)s AND sighting.requested_at > taken.at
               AND sighting.sync_run_id <> %(run)s
+              AND record.source_id IN (SELECT source_id FROM unseen)
         ), removed AS (
             UPDATE finance_os.raw_record_heads AS head
             SET removed = true, requested_at = taken.at, sync_run_id = %(run)s
@@ -179,7 +188,7 @@ def _remove_unseen(connection: DatabaseConnection, run: SyncRun) -> int:
             WHERE head.business_id = %(business_id)s AND head.source_system = %(source_system)s
               AND head.object_type = %(object_type)s AND head.source_id = unseen.source_id
               AND unseen.source_id NOT IN (SELECT source_id FROM shown_otherwise)
-              AND unseen.record_id NOT IN (SELECT record_id FROM shown_later)
+              AND unseen.source_id NOT IN (SELECT source_id FROM shown_later)
             RETURNING head.source_id, head.record_id
         ), written AS (
             INSERT INTO finance_os.raw_record_changes

@@ -9,7 +9,8 @@ from datetime import date
 from finance_os.evidence.database import Database
 from finance_os.evidence.windows import Days
 
-# The runs that make up each day. An unobservable day never hides what was read while it could be.
+# The runs that make up each day. An unobservable day never hides what was read while it could be. A day that was read
+# whole is later than one that was not over, also where its run began first (and crashed, and was gone on with).
 RUNS_OF_DAYS = """
     SELECT day.business_id, day.partition_day, day.sync_run_id, day.kind
     FROM finance_os.source_sync_partitions AS day
@@ -22,7 +23,9 @@ RUNS_OF_DAYS = """
             AND later.object_type = day.object_type AND later.partition_day = day.partition_day
             AND later.connection_id = day.connection_id
             AND later.kind IN ('window', 'snapshot') AND later.state <> 'unobservable'
-            AND later.sync_run_id > day.sync_run_id)
+            AND CASE WHEN day.kind IN ('window', 'snapshot') AND (day.state, later.state) IN
+                              (('partial', 'whole'), ('whole', 'partial'))
+                     THEN later.state = 'whole' ELSE later.sync_run_id > day.sync_run_id END)
 """
 
 

@@ -1,17 +1,20 @@
 """One sync run from its beginning to its end: begin, extract, stage, complete; or fail with a code."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+from psycopg.pq import TransactionStatus
+
 from finance_os.evidence import sync_runs
 from finance_os.evidence.clock import DatabaseClock
 from finance_os.evidence.completion import complete
-from finance_os.evidence.database import Database
+from finance_os.evidence.database import Database, DatabaseConnection
 from finance_os.evidence.extraction import Request, SourceError
 from finance_os.evidence.staging import Tally, stage
-from finance_os.evidence.sync_runs import Origin, Read
+from finance_os.evidence.sync_runs import Origin, Read, SyncRun
 
 
 class CannotTry(SourceError):
@@ -69,16 +72,23 @@ def perform(
     """Stage `read` as one sync run; the run's row.
 
     Raises `SourceError`, after the run was recorded as failed (or skipped, for `CannotTry`). Any other exception is
-    a defect: it is recorded as `internal_error` and raised as it is.
+    a defect: it is recorded as `internal_error` and raised as it is. What stops the process from outside (Ctrl-C, a
+    cancelled Dagster run) is recorded as `interrupted`.
     """
     with database.connection() as connection:
         run = sync_runs.begin(database, connection, read, origin)
-        clock = DatabaseClock.read(connection)
-        sent: dict[str, int] = {}
+        committed = 0
+        requested: Callable[[], Mapping[str, int]] = dict
+
+        def told(rows: int, chunks: int) -> None:
+            nonlocal committed
+            committed = chunks
+            progress(rows, chunks)
+
         try:
-            if read.extract is None:
-                tally = Tally()
-            else:
+            clock = DatabaseClock.read(connection)
+            tally = Tally()
+            if read.extract is not None:
                 request = Request(
                     kind=read.kind,
                     days=read.days,
@@ -90,24 +100,52 @@ def perform(
                     targets=read.targets,
                 )
                 with read.extract(request) as extraction:
+                    requested = extraction.requested
                     sync_runs.describe(database, connection, run, extraction)
-                    tally = stage(database, connection, run, extraction, chunk_rows=chunk_rows, progress=progress)
-                    sent = dict(extraction.requested())
-            return complete(database, connection, run, tally, sent)
-        except CannotTry as error:
-            sync_runs.skip(database, connection, run, error.code, error.message)
+                    tally = stage(database, connection, run, extraction, chunk_rows=chunk_rows, progress=told)
+                    requested = dict(requested()).copy  # the source may forget it when it is closed
+            return complete(database, connection, run, tally, requested())
+        except BaseException as error:
+            with _original(error), _usable(database, connection) as usable:
+                _record_failure(database, usable, run, error, requested, committed)
             raise
-        except SourceError as error:
-            sync_runs.fail(database, connection, run, error.code, error.message)
-            raise
-        except Exception as error:
-            with _original(error):
-                sync_runs.fail(database, connection, run, "internal_error", type(error).__name__)
-            raise
+        finally:
+            sync_runs.leave(run)
+
+
+def _record_failure(
+    database: Database,
+    connection: DatabaseConnection,
+    run: SyncRun,
+    error: BaseException,
+    requested: Callable[[], Mapping[str, int]],
+    committed: int,
+) -> None:
+    """End a run as what `error` makes of it."""
+    if isinstance(error, CannotTry):
+        sync_runs.skip(database, connection, run, error.code, error.message)
+    elif isinstance(error, SourceError):
+        sync_runs.fail(database, connection, run, error.code, error.message, requested())
+    elif isinstance(error, Exception):
+        # A checkpoint that the source stumbles over would stop every attempt at the same place.
+        stuck = run.resume is not None and not committed and not isinstance(error, psycopg.OperationalError)
+        sync_runs.fail(database, connection, run, "internal_error", type(error).__name__, requested(), anew=stuck)
+    else:
+        sync_runs.fail(database, connection, run, "interrupted", "the read was stopped from outside", requested())
 
 
 @contextmanager
-def _original(error: Exception) -> Iterator[None]:
+def _usable(database: Database, connection: DatabaseConnection) -> Iterator[DatabaseConnection]:
+    """`connection`, or another one where it was lost or stopped in the middle of something."""
+    if connection.info.transaction_status is TransactionStatus.IDLE:
+        yield connection
+    else:
+        with database.connection() as another:
+            yield another
+
+
+@contextmanager
+def _original(error: BaseException) -> Iterator[None]:
     """Let `error` win over the failure to record it: a lost database is the news, not the bookkeeping."""
     try:
         yield

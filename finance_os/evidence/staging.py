@@ -13,23 +13,30 @@ import queue
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, TypeAlias
 
+import psycopg
 from psycopg.rows import tuple_row
-from psycopg.types.json import Jsonb
 
+from finance_os.evidence.canonical import canonical_json
 from finance_os.evidence.chunks import Chunk, Part, Unstageable, chunks, digest_of
 from finance_os.evidence.database import Database, DatabaseConnection, lock_objects
 from finance_os.evidence.extraction import Extraction, Item, Notice, RemoteCount
-from finance_os.evidence.sync_runs import SyncRun, record_progress
+from finance_os.evidence.sync_runs import SyncRun, record_progress, require_worker
 
 _ID_BLOCK = 1_000  # INCREMENT BY of finance_os.record_ids
 _COPY_BLOCK = 256
 _SWITCH_SECONDS = 0.0001
+_LEAVE_SECONDS = 60.0
 _SEPARATOR = "\x1f"  # never in a source ID: those are printable
+
+_counting = threading.Lock()
+_staging = 0
+_usual_interval = 0.0
 
 
 @dataclass
@@ -56,6 +63,7 @@ def stage(
     """
     tally = Tally()
     rows = 0
+    expect_fresh = False
     gathered = chunks(
         extraction,
         object_type=run.read.object_type,
@@ -63,32 +71,29 @@ def stage(
         days=run.read.days,
         chunk_rows=chunk_rows,
     )
-    for number, item in _counted(_ahead(gathered), run.chunks):
-        if isinstance(item, Chunk):
-            with database.transaction(connection):
-                counts = _commit(connection, run, number, item)
-                record_progress(connection, run, counts, item.resume, extraction.requested())
-            rows += counts["extracted"]
-            progress(rows, number - run.chunks + 1)
-        elif isinstance(item, RemoteCount):
-            tally.remote = {**(tally.remote or {}), **item.by_day}
-        elif isinstance(item, Notice):
-            tally.notices.append(item.text)
+    committed = 0
+    with closing(_ahead(gathered)) as items:
+        for item in items:
+            if isinstance(item, Chunk):
+                with database.transaction(connection):
+                    counts = _commit(connection, run, run.chunks + committed, item, expect_fresh=expect_fresh)
+                    record_progress(connection, run, counts, item.resume, extraction.requested())
+                expect_fresh = counts["new"] == counts["extracted"]
+                committed += 1
+                rows += counts["extracted"]
+                progress(rows, committed)
+            elif isinstance(item, RemoteCount):
+                tally.remote = {**(tally.remote or {}), **item.by_day}
+            elif isinstance(item, Notice):
+                tally.notices.append(item.text)
     return tally
 
 
-def _counted(items: Iterable[Chunk | Item], start: int) -> Iterator[tuple[int, Chunk | Item]]:
-    """Each item with the number of the chunk that it is or that comes next."""
-    number = start
-    for item in items:
-        yield number, item
-        number += isinstance(item, Chunk)
-
-
-def _ahead(items: Iterator[Chunk | Item]) -> Iterator[Chunk | Item]:
+def _ahead(items: Generator[Chunk | Item]) -> Generator[Chunk | Item]:
     """`items`, drawn in another thread that stays at most one ahead; its exception is raised here.
 
-    The thread closes the generator, which closes what the source has open.
+    The thread closes the generator, which closes what the source has open. When staging has failed, a source that
+    does not answer is waited for `_LEAVE_SECONDS` and then left to itself.
     """
     waiting: queue.Queue[tuple[Chunk | Item | None, BaseException | None]] = queue.Queue(maxsize=1)
     stopped = threading.Event()
@@ -107,29 +112,47 @@ def _ahead(items: Iterator[Chunk | Item]) -> Iterator[Chunk | Item]:
                 put(item)
                 if stopped.is_set():
                     break
-            items.close()  # pyright: ignore[reportAttributeAccessIssue]  a generator
+            items.close()
             put(None)
         except BaseException as error:
             put(None, error)
 
     thread = threading.Thread(target=draw, name="extraction", daemon=True)
-    interval = sys.getswitchinterval()
-    # COPY waits for the server's socket hundreds of times a second; each time, getting the interpreter back from
-    # a busy extraction costs a switch interval, while the server idles.
-    sys.setswitchinterval(min(interval, _SWITCH_SECONDS))
-    thread.start()
+    with _switching_quickly():
+        thread.start()
+        try:
+            while True:
+                item, error = waiting.get()
+                if error is not None:
+                    raise error
+                if item is None:
+                    return
+                yield item
+        finally:
+            stopped.set()
+            thread.join(_LEAVE_SECONDS)
+
+
+@contextmanager
+def _switching_quickly() -> Iterator[None]:
+    """Let threads take turns more often for as long as anything is being staged in this process.
+
+    COPY waits for the server's socket hundreds of times a second; each time, getting the interpreter back from a
+    busy extraction costs a switch interval, while the server idles.
+    """
+    global _staging, _usual_interval
+    with _counting:
+        if not _staging:
+            _usual_interval = sys.getswitchinterval()
+            sys.setswitchinterval(min(_usual_interval, _SWITCH_SECONDS))
+        _staging += 1
     try:
-        while True:
-            item, error = waiting.get()
-            if error is not None:
-                raise error
-            if item is None:
-                return
-            yield item
+        yield
     finally:
-        stopped.set()
-        thread.join(timeout=60)
-        sys.setswitchinterval(interval)
+        with _counting:
+            _staging -= 1
+            if not _staging:
+                sys.setswitchinterval(_usual_interval)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,20 +185,50 @@ class _Writes:
     changes: list[_Change] = field(default_factory=list)
 
 
-def _commit(connection: DatabaseConnection, run: SyncRun, number: int, chunk: Chunk) -> Counter[str]:
-    """Write one chunk; its counts by outcome."""
+def _commit(
+    connection: DatabaseConnection, run: SyncRun, number: int, chunk: Chunk, *, expect_fresh: bool
+) -> Counter[str]:
+    """Write one chunk; its counts by outcome.
+
+    The commit is not waited for to reach the disk: a chunk that a power cut takes away takes its checkpoint along, and
+    the run's completion does wait.
+    """
+    connection.execute("SELECT set_config('synchronous_commit', 'off', true)")
     counts: Counter[str] = Counter(extracted=0, new=0, changed=0, unchanged=0, stale=0, removed=0)
     lock_objects(connection, *run.key)
+    require_worker(connection, run)
     ordinal = 0
     for part in chunk.parts:
-        writes = _decide(connection, run, part)
+        writes = _assume_fresh(connection, run, part) if expect_fresh else None
+        if writes is None:
+            writes = _decide(connection, run, part)
+            _add_heads(connection, run, part, writes)
         _insert(connection, run, part, writes)
-        counts["removed"] += _remove(connection, run, part)
+        counts["removed"] += _remove(connection, run, part) + _remove_outdated(connection, run, part, writes)
         _sight(connection, run, number, ordinal, part, writes)
         ordinal += len(part.sightings)
         counts["extracted"] += len(part.source_ids)
         counts.update(writes.outcomes)
     return counts
+
+
+def _assume_fresh(connection: DatabaseConnection, run: SyncRun, part: Part) -> _Writes | None:
+    """Add a head for every record without looking first; `None`, and nothing done, if any has one already.
+
+    After a chunk in which everything was new the next one most likely is, and looking every key up would cost more
+    than finding out by the primary key.
+    """
+    count = len(part.source_ids)
+    if not count or len(part.states) != count:
+        return None
+    inserted = list(enumerate(_new_ids(connection, count)))
+    writes = _Writes([record_id for _, record_id in inserted], ["new"] * count, inserted, added=inserted)
+    try:
+        with connection.transaction():
+            _add_heads(connection, run, part, writes)
+    except psycopg.errors.UniqueViolation:
+        return None
+    return writes
 
 
 def _decide(connection: DatabaseConnection, run: SyncRun, part: Part) -> _Writes:
@@ -201,6 +254,11 @@ def _decide(connection: DatabaseConnection, run: SyncRun, part: Part) -> _Writes
     else:
         fresh, differing = unique, []
     other = _differing_heads(connection, run, part, differing) if differing else {}
+    for position in (same := [position for position, head in other.items() if _is_same(part, position, head)]):
+        writes.record_ids[position] = other.pop(position).record_id
+        writes.outcomes[position] = "unchanged"
+    if same:
+        differing = list(other)
     known = _known_versions(connection, run, part, differing) if differing else {}
     unknown = [position for position in differing if position not in known]
     new_ids = _new_ids(connection, len(fresh) + len(unknown))
@@ -208,7 +266,7 @@ def _decide(connection: DatabaseConnection, run: SyncRun, part: Part) -> _Writes
     writes.inserted = list(zip([*fresh, *unknown], new_ids, strict=True))
     for position, record_id in itertools.chain(writes.inserted, known.items()):
         writes.record_ids[position] = record_id
-    if differing:
+    if other:
         _move(connection, run, part, other, writes)
     for position, source_id in enumerate(part.source_ids if repeats else ()):
         if first_at[source_id] != position:
@@ -220,29 +278,55 @@ def _decide(connection: DatabaseConnection, run: SyncRun, part: Part) -> _Writes
 def _differing_heads(
     connection: DatabaseConnection, run: SyncRun, part: Part, positions: Sequence[int]
 ) -> dict[int, _Head]:
-    """The heads of records that differ from them; refuses those that another connection in use has staged."""
-    heads = _heads(connection, run, [part.source_ids[position] for position in positions])
+    """The heads of records that differ from them, or that were staged through another connection.
+
+    Refuses those that differ from what another connection in use has staged. What one out of use has staged without
+    a difference goes over to the run's connection, so that its snapshots find out when it is removed.
+    """
+    found = _heads(connection, run, [part.source_ids[position] for position in positions])
+    heads = {position: found[part.source_ids[position]] for position in positions}
     ours = run.read.connection.connection_id
-    others = {head.connection_id for head in heads.values()} - {ours}
-    if others:
-        in_use = connection.execute(
+    others = {head.connection_id for head in found.values()} - {ours}
+    if not others:
+        return heads
+    in_use = {
+        row["connection_id"]
+        for row in connection.execute(
             "SELECT connection_id FROM finance_os.connections WHERE active AND connection_id = ANY (%s)",
             (list(others),),
-        ).fetchall()
-        for row in in_use:
-            for source_id, head in heads.items():
-                if head.connection_id == row["connection_id"]:
-                    raise Unstageable(
-                        run.read.object_type,
-                        source_id,
-                        f"is staged through connection {head.connection_id} with other contents: two accounts of one "
-                        "business may not share source IDs; make one of them inactive or a business of its own",
-                    )
-    return {position: heads[part.source_ids[position]] for position in positions}
+        )
+    }
+    orphans: list[str] = []
+    for position, head in heads.items():
+        same = _is_same(part, position, head)
+        if head.connection_id in in_use and not same:
+            raise Unstageable(
+                run.read.object_type,
+                part.source_ids[position],
+                f"is staged through connection {head.connection_id} with other contents: two accounts of one "
+                "business may not share source IDs; make one of them inactive or a business of its own",
+            )
+        if head.connection_id in others - in_use and same:
+            orphans.append(part.source_ids[position])
+    if orphans:
+        connection.execute(
+            """
+            UPDATE finance_os.raw_record_heads SET connection_id = %(connection_id)s
+            WHERE business_id = %(business_id)s AND source_system = %(source_system)s
+              AND object_type = %(object_type)s AND source_id = ANY (%(source_ids)s)
+            """,
+            {**_key(run), "connection_id": ours, "source_ids": orphans},
+        )
+    return heads
+
+
+def _is_same(part: Part, position: int, head: _Head) -> bool:
+    """Whether a head is what was read."""
+    return not head.removed and head.payload_hash == part.hashes[position]
 
 
 def _probe(connection: DatabaseConnection, run: SyncRun, part: Part, positions: Sequence[int]) -> list[int]:
-    """The head of each position: its record ID if it equals what was read, minus that if not, 0 if there is none.
+    """The head of each position: its record ID if it is what was read, minus that if not, 0 if there is none.
 
     LATERAL with LIMIT makes each lookup one of the whole key in the index, however little the planner knows of a
     table that has just been filled. IDs and hashes go as one string each: arrays cost more to write than to look up.
@@ -253,7 +337,7 @@ def _probe(connection: DatabaseConnection, run: SyncRun, part: Part, positions: 
             SELECT array_agg(coalesce(head.record_id, 0) ORDER BY given.ord)
             FROM unnest(string_to_array(%(source_ids)s, E'\\x1f')) WITH ORDINALITY AS given (source_id, ord)
             LEFT JOIN LATERAL (
-                SELECT CASE WHEN NOT removed
+                SELECT CASE WHEN NOT removed AND connection_id = %(connection_id)s
                              AND payload_hash = substr(%(hashes)s, (given.ord::int - 1) * 32 + 1, 32)
                        THEN record_id ELSE -record_id END AS record_id
                 FROM finance_os.raw_record_heads
@@ -264,6 +348,7 @@ def _probe(connection: DatabaseConnection, run: SyncRun, part: Part, positions: 
             """,
             {
                 **_key(run),
+                "connection_id": run.read.connection.connection_id,
                 "source_ids": _SEPARATOR.join([part.source_ids[position] for position in positions]),
                 "hashes": b"".join([part.hashes[position] for position in positions]),
             },
@@ -328,26 +413,22 @@ def _move(
     candidates = {
         position: head
         for position, head in other.items()
-        if _is_newer(part.records[position].version, part.requested_at[position], head)
+        if _is_newer(part.versions[position], part.requested_at[position], head)
     }
     confirmed = _confirmed_later(
         connection, run, {head.record_id: part.requested_at[position] for position, head in candidates.items()}
     )
     for position, head in other.items():
-        record_id = writes.record_ids[position]
-        record = part.records[position]
-        overtakes = (
-            record.version is not None and head.source_version is not None and (record.version > head.source_version)
-        )
+        record_id, source_id = writes.record_ids[position], part.source_ids[position]
+        version, requested_at = part.versions[position], part.requested_at[position]
+        overtakes = version is not None and head.source_version is not None and version > head.source_version
         if position not in candidates or (head.record_id in confirmed and not overtakes):
             writes.outcomes[position] = "stale"
             continue
         writes.outcomes[position] = "changed"
-        writes.moved.append(
-            (record.source_id, record_id, part.hashes[position], record.version, part.requested_at[position], False)
-        )
+        writes.moved.append((source_id, record_id, part.hashes[position], version, requested_at, False))
         change = "restored" if head.removed else "changed"
-        writes.changes.append((record.source_id, change, record_id, head.record_id, record.day))
+        writes.changes.append((source_id, change, record_id, head.record_id, part.days[position]))
 
 
 def _is_newer(version: int | None, requested_at: datetime, head: _Head) -> bool:
@@ -393,8 +474,38 @@ def _new_ids(connection: DatabaseConnection, count: int) -> list[int]:
     return [record_id for first in blocks for record_id in range(first, first + _ID_BLOCK)][:count]
 
 
+def _add_heads(connection: DatabaseConnection, run: SyncRun, part: Part, writes: _Writes) -> None:
+    """Write the heads of source IDs that had none."""
+    if not writes.added:
+        return
+    key = "\t".join(run.key).encode()
+    run_id = str(run.sync_run_id).encode()
+    connection_id = str(run.read.connection.connection_id).encode()
+    with connection.cursor().copy(
+        """
+        COPY finance_os.raw_record_heads
+            (business_id, source_system, object_type, source_id, record_id, payload_hash, connection_id,
+             source_version, requested_at, sync_run_id) FROM STDIN
+        """
+    ) as copy:
+        for start in range(0, len(writes.added), _COPY_BLOCK):
+            lines = bytearray()
+            for position, record_id in writes.added[start : start + _COPY_BLOCK]:
+                lines += b"%b\t%b\t%d\t\\\\x%b\t%b\t%b\t%b\t%b\n" % (
+                    key,
+                    _text(part.source_ids[position]),
+                    record_id,
+                    part.hashes[position].hex().encode(),
+                    connection_id,
+                    _or_null(part.versions[position]),
+                    _or_null(part.requested_at[position]),
+                    run_id,
+                )
+            copy.write(lines)
+
+
 def _insert(connection: DatabaseConnection, run: SyncRun, part: Part, writes: _Writes) -> None:
-    """Write new versions, new and moved heads, and changes. COPY's text format is built here: it is the hot path."""
+    """Write new versions, moved heads and changes. COPY's text format is built by hand here: it is the hot path."""
     key = "\t".join(run.key).encode()
     run_id = str(run.sync_run_id).encode()
     if writes.inserted:
@@ -408,39 +519,16 @@ def _insert(connection: DatabaseConnection, run: SyncRun, part: Part, writes: _W
             for start in range(0, len(writes.inserted), _COPY_BLOCK):
                 lines = bytearray()
                 for position, record_id in writes.inserted[start : start + _COPY_BLOCK]:
-                    record = part.records[position]
+                    created_at, updated_at = part.times[position]
                     lines += b"%d\t%b\t%b\t\\\\x%b\t%b\t%b\t%b\t%b\t%b\n" % (
                         record_id,
                         key,
-                        _text(record.source_id),
+                        _text(part.source_ids[position]),
                         part.hashes[position].hex().encode(),
                         part.payloads[position].replace(b"\\", b"\\\\"),
-                        _or_null(record.version),
-                        _or_null(record.created_at),
-                        _or_null(record.updated_at),
-                        run_id,
-                    )
-                copy.write(lines)
-    if writes.added:
-        connection_id = str(run.read.connection.connection_id).encode()
-        with connection.cursor().copy(
-            """
-            COPY finance_os.raw_record_heads
-                (business_id, source_system, object_type, source_id, record_id, payload_hash, connection_id,
-                 source_version, requested_at, sync_run_id) FROM STDIN
-            """
-        ) as copy:
-            for start in range(0, len(writes.added), _COPY_BLOCK):
-                lines = bytearray()
-                for position, record_id in writes.added[start : start + _COPY_BLOCK]:
-                    lines += b"%b\t%b\t%d\t\\\\x%b\t%b\t%b\t%b\t%b\n" % (
-                        key,
-                        _text(part.source_ids[position]),
-                        record_id,
-                        part.hashes[position].hex().encode(),
-                        connection_id,
-                        _or_null(part.records[position].version),
-                        _or_null(part.requested_at[position]),
+                        _or_null(part.versions[position]),
+                        _or_null(created_at),
+                        _or_null(updated_at),
                         run_id,
                     )
                 copy.write(lines)
@@ -451,7 +539,7 @@ def _insert(connection: DatabaseConnection, run: SyncRun, part: Part, writes: _W
         run,
         itertools.chain(
             (
-                (part.source_ids[position], "added", record_id, None, part.records[position].day)
+                (part.source_ids[position], "added", record_id, None, part.days[position])
                 for position, record_id in writes.added
             ),
             writes.changes,
@@ -524,11 +612,13 @@ def _record_changes(connection: DatabaseConnection, run: SyncRun, changes: Itera
 
 
 def _remove(connection: DatabaseConnection, run: SyncRun, part: Part) -> int:
-    """Record removals that the source told of; how many heads they moved."""
+    """Record removals that the source told of; how many heads they moved.
+
+    A later removal of what is removed already only says until when it was gone.
+    """
     if not part.removed:
         return 0
-    found = _heads(connection, run, list(part.removed))
-    heads = {source_id: head for source_id, head in found.items() if not head.removed}
+    heads = _heads(connection, run, list(part.removed))
     confirmed = _confirmed_later(
         connection, run, {head.record_id: part.removed[source_id][1] for source_id, head in heads.items()}
     )
@@ -539,11 +629,79 @@ def _remove(connection: DatabaseConnection, run: SyncRun, part: Part) -> int:
         if head is None or requested_at < head.requested_at or head.record_id in confirmed:
             continue
         moved.append((source_id, head.record_id, head.payload_hash, head.source_version, requested_at, True))
-        changes.append((source_id, "removed", head.record_id, head.record_id, day))
+        if not head.removed:
+            changes.append((source_id, "removed", head.record_id, head.record_id, day))
     if moved:
         _move_heads(connection, run, moved)
         _record_changes(connection, run, changes, len(changes))
-    return len(moved)
+    return len(changes)
+
+
+def _remove_outdated(connection: DatabaseConnection, run: SyncRun, part: Part, writes: _Writes) -> int:
+    """Remove again what only now got a head, though a snapshot that was taken later did not show it; how many.
+
+    The snapshot ended before this chunk came, and found nothing to remove.
+    """
+    shown = list(writes.added)
+    restored = {source_id for source_id, change, *_ in writes.changes if change == "restored"}
+    if restored:
+        shown += [
+            (position, record_id)
+            for position, record_id in enumerate(writes.record_ids)
+            if part.source_ids[position] in restored
+        ]
+    if not shown:
+        return 0
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute(
+            """
+            SELECT max(coalesce(
+                (SELECT min(requested_at) FROM finance_os.source_sync_sightings AS sighting
+                 WHERE sighting.sync_run_id = day.sync_run_id), run.started_at))
+            FROM finance_os.source_sync_partitions AS day
+            JOIN finance_os.source_sync_runs AS run USING (sync_run_id)
+            WHERE day.business_id = %(business_id)s AND day.source_system = %(source_system)s
+              AND day.object_type = %(object_type)s AND day.partition_day >= %(since)s
+              AND day.kind = 'snapshot' AND day.connection_id = %(connection_id)s
+              AND day.sync_run_id <> %(sync_run_id)s
+            """,
+            {
+                **_key(run),
+                # A snapshot bears the business day on which it was taken, wherever on earth that is.
+                "since": min(part.requested_at).date() - timedelta(days=2),
+                "connection_id": run.read.connection.connection_id,
+                "sync_run_id": run.sync_run_id,
+            },
+        )
+        row = cursor.fetchone()
+        assert row is not None
+    taken: datetime | None = row[0]
+    if taken is None:
+        return 0
+    gone = {
+        part.source_ids[position]: (position, record_id)
+        for position, record_id in shown
+        if part.requested_at[position] <= taken
+    }
+    if gone:
+        _move_heads(
+            connection,
+            run,
+            [
+                (source_id, record_id, part.hashes[position], part.versions[position], taken, True)
+                for source_id, (position, record_id) in gone.items()
+            ],
+        )
+        _record_changes(
+            connection,
+            run,
+            [
+                (source_id, "removed", record_id, record_id, part.days[position])
+                for source_id, (position, record_id) in gone.items()
+            ],
+            len(gone),
+        )
+    return len(gone)
 
 
 def _sight(
@@ -552,7 +710,7 @@ def _sight(
     """Write which versions were seen, in the order seen."""
     if not part.sightings:
         return
-    business_id, source_system, object_type = run.key
+    key = "\t".join(run.key)
     with connection.cursor().copy(
         """
         COPY finance_os.source_sync_sightings
@@ -560,34 +718,27 @@ def _sight(
              record_ids, rows_new, rows_changed, rows_unchanged, rows_stale, digest, provenance) FROM STDIN
         """
     ) as copy:
-        for offset, sighting in enumerate(part.sightings):
-            outcomes = Counter(writes.outcomes[sighting.start : sighting.end])
-            copy.write_row(
-                (
-                    run.sync_run_id,
-                    number,
-                    ordinal + offset,
-                    business_id,
-                    source_system,
-                    object_type,
-                    sighting.day,
-                    sighting.requested_at,
-                    writes.record_ids[sighting.start : sighting.end],
-                    outcomes["new"],
-                    outcomes["changed"],
-                    outcomes["unchanged"],
-                    outcomes["stale"],
-                    digest_of(part.hashes[sighting.start : sighting.end]).to_bytes(32),
-                    _provenance(sighting.page_provenance, sighting.record_provenance),
-                )
+        for position, sighting in enumerate(part.sightings, start=ordinal):
+            seen = slice(sighting.start, sighting.end)
+            outcomes = Counter(writes.outcomes[seen])
+            counts = (outcomes[name] for name in ("new", "changed", "unchanged", "stale"))
+            fields = (
+                *(run.sync_run_id, number, position, key, sighting.day, sighting.requested_at),
+                "{" + ",".join(map(str, writes.record_ids[seen])) + "}",
+                *counts,
+                "\\\\x" + digest_of(part.hashes[seen]).to_bytes(32).hex(),
+                _provenance(sighting.page_provenance, sighting.record_provenance),
             )
+            copy.write("\t".join(map(str, fields)) + "\n")
 
 
-def _provenance(page: dict[str, Any] | None, records: list[int | str | None]) -> Jsonb | None:
+def _provenance(page: dict[str, Any] | None, records: list[int | str | None]) -> str:
+    """Provenance as COPY reads it."""
     given = any(record is not None for record in records)
     if page is None and not given:
-        return None
-    return Jsonb({"page": page, "records": records if given else None})
+        return "\\N"
+    text = canonical_json({"page": page, "records": records if given else None}).decode()
+    return text.replace("\\", "\\\\")
 
 
 def _key(run: SyncRun) -> dict[str, str]:

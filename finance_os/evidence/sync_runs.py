@@ -7,6 +7,7 @@ next commit instead of staging twice.
 
 import os
 import socket
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -30,6 +31,11 @@ RESUMABLE_FOR = timedelta(hours=24)
 
 SILENT_FOR = timedelta(minutes=10)
 """A running run on another machine that has not progressed for this long is taken for dead."""
+
+
+_at_work: set[uuid.UUID] = set()
+"""Workers of this process that have not left their run. Its process ID alone says nothing of a run that this process
+could not end, or that another process had begun which had the same ID."""
 
 
 class Trigger(StrEnum):
@@ -90,6 +96,10 @@ class SyncRun:
         connection = self.read.connection
         return connection.business_id, connection.source_system, self.read.object_type
 
+    def requested_in_all(self, requested: Mapping[str, int]) -> dict[str, int]:
+        """What this attempt has asked of the vendor, added to what earlier ones had."""
+        return dict(Counter(self.requested_before) + Counter(requested))
+
 
 class TakenOver(SourceError):
     """Another worker goes on with this run."""
@@ -103,50 +113,33 @@ class TakenOver(SourceError):
 
 
 def begin(database: Database, connection: DatabaseConnection, read: Read, origin: Origin) -> SyncRun:
-    """Record that a read begins, in a transaction of its own; or take over the run of the same read that crashed."""
+    """Record that a read begins, in a transaction of its own; or take over the run of the same read that crashed.
+
+    Whoever begins a run calls `leave` when it is done with it, however that went.
+    """
     worker = uuid.uuid4()
-    with database.transaction(connection):
-        earlier = _latest_of(connection, read)
-        if earlier is not None and _abandoned(earlier):
-            if _can_go_on(earlier):
-                return _take_over(connection, earlier, read, origin, worker)
-            if earlier["status"] == "running":
-                died = "the process that read it died"
-                _end(connection, earlier["sync_run_id"], None, "failed", "interrupted", died)
-        row = connection.execute(
-            """
-            INSERT INTO finance_os.source_sync_runs
-                (business_id, source_system, object_type, connection_id, kind, trigger, window_start, window_end,
-                 first_day, last_day, scheduled_sync_id, dagster_run_id, targets, notices,
-                 worker, worker_host, worker_process)
-            VALUES
-                (%(business_id)s, %(source_system)s, %(object_type)s, %(connection_id)s, %(kind)s, %(trigger)s,
-                 %(window_start)s, %(window_end)s, %(first_day)s, %(last_day)s, %(scheduled_sync_id)s,
-                 %(dagster_run_id)s, %(targets)s, %(notices)s, %(worker)s, %(worker_host)s, %(worker_process)s)
-            RETURNING sync_run_id
-            """,
-            {
-                "business_id": read.connection.business_id,
-                "source_system": read.connection.source_system,
-                "object_type": read.object_type,
-                "connection_id": read.connection.connection_id,
-                "kind": read.kind,
-                "trigger": origin.trigger,
-                "window_start": read.window.start,
-                "window_end": read.window.end,
-                "first_day": read.days.first,
-                "last_day": read.days.last,
-                "scheduled_sync_id": origin.scheduled_sync_id,
-                "dagster_run_id": origin.dagster_run_id,
-                "targets": list(read.targets),
-                "notices": list(read.notices),
-                "worker": worker,
-                "worker_host": socket.gethostname(),
-                "worker_process": os.getpid(),
-            },
-        ).fetchone()
-        assert row is not None
-        return SyncRun(row["sync_run_id"], worker, read, origin)
+    _at_work.add(worker)
+    try:
+        with database.transaction(connection):
+            latest, running = _runs_of(connection, read)
+            abandoned = [row for row in running if _abandoned(row)]
+            if latest is not None and (latest in abandoned or latest["status"] != "running") and _can_go_on(latest):
+                run = _take_over(connection, latest, read, origin, worker)
+            else:
+                run = SyncRun(_insert(connection, read, origin, worker), worker, read, origin)
+            for row in abandoned:
+                if row["sync_run_id"] != run.sync_run_id:
+                    died = "the process that read it died"
+                    _end(connection, read, row["sync_run_id"], None, "failed", "interrupted", died)
+            return run
+    except BaseException:
+        _at_work.discard(worker)
+        raise
+
+
+def leave(run: SyncRun) -> None:
+    """Say that this process no longer works at `run`: where it is still running, it may be gone on with."""
+    _at_work.discard(run.worker)
 
 
 def describe(database: Database, connection: DatabaseConnection, run: SyncRun, extraction: Extraction) -> None:
@@ -168,30 +161,28 @@ def describe(database: Database, connection: DatabaseConnection, run: SyncRun, e
         )
 
 
-def fail(database: Database, connection: DatabaseConnection, run: SyncRun, code: str, message: str) -> None:
-    """End a run as failed. What it committed stays; the next read of the same thing goes on from there."""
+def fail(
+    database: Database,
+    connection: DatabaseConnection,
+    run: SyncRun,
+    code: str,
+    message: str,
+    requested: Mapping[str, int] | None = None,
+    *,
+    anew: bool = False,
+) -> None:
+    """End a run as failed. What it committed stays.
+
+    The next read of the same thing goes on from there, or begins `anew`.
+    """
     with database.transaction(connection):
-        _end(connection, run.sync_run_id, run.worker, "failed", code, message)
-        audit.append(
-            connection,
-            run.read.connection.business_id,
-            "sync_run.failed",
-            f"sync_run:{run.sync_run_id}",
-            {"source_system": run.key[1], "object_type": run.key[2], "error_code": code},
-        )
+        _end(connection, run.read, run.sync_run_id, run, "failed", code, message, requested or {}, anew=anew)
 
 
 def skip(database: Database, connection: DatabaseConnection, run: SyncRun, code: str, message: str) -> None:
     """End a run as skipped: it could not even be tried."""
     with database.transaction(connection):
-        _end(connection, run.sync_run_id, run.worker, "skipped", code, message)
-        audit.append(
-            connection,
-            run.read.connection.business_id,
-            "sync_run.skipped",
-            f"sync_run:{run.sync_run_id}",
-            {"source_system": run.key[1], "object_type": run.key[2], "error_code": code},
-        )
+        _end(connection, run.read, run.sync_run_id, run, "skipped", code, message)
 
 
 def sync_run(database: Database, sync_run_id: int) -> dict[str, Any]:
@@ -214,17 +205,60 @@ def latest_sync_runs(database: Database, business_id: str | None = None, limit: 
     )
 
 
-def _latest_of(connection: DatabaseConnection, read: Read) -> dict[str, Any] | None:
-    """The latest run of the same read, locked."""
-    return connection.execute(
+def _insert(connection: DatabaseConnection, read: Read, origin: Origin, worker: uuid.UUID) -> int:
+    """Record a new run; its ID."""
+    row = connection.execute(
         """
-        SELECT sync_run_id, status, checkpoint, chunks, requested, error_code, worker_host, worker_process,
+        INSERT INTO finance_os.source_sync_runs
+            (business_id, source_system, object_type, connection_id, kind, trigger, window_start, window_end,
+             first_day, last_day, scheduled_sync_id, dagster_run_id, targets, notices,
+             worker, worker_host, worker_process)
+        VALUES
+            (%(business_id)s, %(source_system)s, %(object_type)s, %(connection_id)s, %(kind)s, %(trigger)s,
+             %(window_start)s, %(window_end)s, %(first_day)s, %(last_day)s, %(scheduled_sync_id)s,
+             %(dagster_run_id)s, %(targets)s, %(notices)s, %(worker)s, %(worker_host)s, %(worker_process)s)
+        RETURNING sync_run_id
+        """,
+        {
+            "business_id": read.connection.business_id,
+            "source_system": read.connection.source_system,
+            "object_type": read.object_type,
+            "connection_id": read.connection.connection_id,
+            "kind": read.kind,
+            "trigger": origin.trigger,
+            "window_start": read.window.start,
+            "window_end": read.window.end,
+            "first_day": read.days.first,
+            "last_day": read.days.last,
+            "scheduled_sync_id": origin.scheduled_sync_id,
+            "dagster_run_id": origin.dagster_run_id,
+            "targets": list(read.targets),
+            "notices": list(read.notices),
+            "worker": worker,
+            "worker_host": socket.gethostname(),
+            "worker_process": os.getpid(),
+        },
+    ).fetchone()
+    assert row is not None
+    return row["sync_run_id"]
+
+
+def _runs_of(connection: DatabaseConnection, read: Read) -> tuple[Mapping[str, Any] | None, list[Mapping[str, Any]]]:
+    """The latest run of the same read, and all of them that are running; locked."""
+    rows = connection.execute(
+        """
+        WITH same AS MATERIALIZED (
+            SELECT sync_run_id, status FROM finance_os.source_sync_runs
+            WHERE business_id = %(business_id)s AND source_system = %(source_system)s
+              AND object_type = %(object_type)s AND connection_id = %(connection_id)s AND kind = %(kind)s
+              AND first_day = %(first_day)s AND last_day = %(last_day)s AND targets = %(targets)s
+        )
+        SELECT sync_run_id, status, checkpoint, chunks, requested, worker, worker_host, worker_process,
                progressed_at, clock_timestamp() AS now
         FROM finance_os.source_sync_runs
-        WHERE business_id = %(business_id)s AND source_system = %(source_system)s AND object_type = %(object_type)s
-          AND connection_id = %(connection_id)s AND kind = %(kind)s
-          AND first_day = %(first_day)s AND last_day = %(last_day)s AND targets = %(targets)s
-        ORDER BY sync_run_id DESC LIMIT 1 FOR UPDATE
+        WHERE sync_run_id IN (
+            SELECT sync_run_id FROM same WHERE status = 'running' UNION SELECT max(sync_run_id) FROM same)
+        ORDER BY sync_run_id DESC FOR UPDATE
         """,
         {
             "business_id": read.connection.business_id,
@@ -236,30 +270,31 @@ def _latest_of(connection: DatabaseConnection, read: Read) -> dict[str, Any] | N
             "last_day": read.days.last,
             "targets": list(read.targets),
         },
-    ).fetchone()
+    ).fetchall()
+    return rows[0] if rows else None, [row for row in rows if row["status"] == "running"]
 
 
 def _abandoned(row: Mapping[str, Any]) -> bool:
-    """Whether a run failed, or is running without a process that runs it."""
-    if row["status"] == "failed":
+    """Whether a run is running without a process that runs it.
+
+    A process that is younger than the run's last progress has inherited its ID. Both ages are measured, each by one
+    clock: this machine's and the database's may disagree.
+    """
+    silent = row["now"] - row["progressed_at"]
+    if row["worker_host"] != socket.gethostname():
+        return silent > SILENT_FOR
+    if row["worker_process"] == os.getpid():
+        return row["worker"] not in _at_work
+    try:
+        process = psutil.Process(row["worker_process"])
+        age = time.time() - process.create_time()
+        return process.status() == psutil.STATUS_ZOMBIE or age + 1 < silent.total_seconds()
+    except psutil.NoSuchProcess:
         return True
-    if row["status"] != "running":
-        return False
-    if row["worker_host"] == socket.gethostname():
-        try:
-            started = psutil.Process(row["worker_process"]).create_time()
-        except psutil.NoSuchProcess:
-            return True
-        return started > row["progressed_at"].timestamp() + 1
-    return row["now"] - row["progressed_at"] > SILENT_FOR
 
 
 def _can_go_on(row: Mapping[str, Any]) -> bool:
-    return (
-        row["checkpoint"] is not None
-        and row["error_code"] != "taken_over"
-        and row["now"] - row["progressed_at"] < RESUMABLE_FOR
-    )
+    return row["checkpoint"] is not None and row["now"] - row["progressed_at"] < RESUMABLE_FOR
 
 
 def _take_over(
@@ -271,6 +306,7 @@ def _take_over(
         SET status = 'running', completed_at = NULL, error_code = NULL, error_message = NULL,
             attempts = attempts + 1, worker = %(worker)s, worker_host = %(worker_host)s,
             worker_process = %(worker_process)s, progressed_at = clock_timestamp(),
+            window_start = %(window_start)s, window_end = %(window_end)s,
             trigger = %(trigger)s, dagster_run_id = %(dagster_run_id)s,
             scheduled_sync_id = coalesce(%(scheduled_sync_id)s, scheduled_sync_id)
         WHERE sync_run_id = %(sync_run_id)s
@@ -280,6 +316,8 @@ def _take_over(
             "worker": worker,
             "worker_host": socket.gethostname(),
             "worker_process": os.getpid(),
+            "window_start": read.window.start,
+            "window_end": read.window.end,
             "trigger": origin.trigger,
             "dagster_run_id": origin.dagster_run_id,
             "scheduled_sync_id": origin.scheduled_sync_id,
@@ -289,18 +327,66 @@ def _take_over(
 
 
 def _end(
-    connection: DatabaseConnection, sync_run_id: int, worker: uuid.UUID | None, status: str, code: str, message: str
+    connection: DatabaseConnection,
+    read: Read,
+    sync_run_id: int,
+    run: SyncRun | None,
+    status: str,
+    code: str,
+    message: str,
+    requested: Mapping[str, int] | None = None,
+    *,
+    anew: bool = False,
 ) -> None:
-    connection.execute(
+    """End a run, and say so in the audit chain; nothing if it has ended, or if it is not `run`'s worker's any more."""
+    ended = connection.execute(
         """
         UPDATE finance_os.source_sync_runs
         SET status = %(status)s, error_code = %(code)s, error_message = %(message)s,
-            completed_at = clock_timestamp()
+            completed_at = clock_timestamp(), requested = coalesce(%(requested)s, requested),
+            checkpoint = CASE WHEN %(anew)s THEN NULL ELSE checkpoint END
         WHERE sync_run_id = %(sync_run_id)s AND status = 'running'
           AND (%(worker)s::uuid IS NULL OR worker = %(worker)s)
         """,
-        {"sync_run_id": sync_run_id, "status": status, "code": code, "message": message, "worker": worker},
+        {
+            "sync_run_id": sync_run_id,
+            "status": status,
+            "code": code,
+            "message": message,
+            "requested": Jsonb(run.requested_in_all(requested)) if run and requested else None,
+            "anew": anew,
+            "worker": run and run.worker,
+        },
     )
+    if ended.rowcount:
+        audit.append(
+            connection,
+            read.connection.business_id,
+            f"sync_run.{status}",
+            f"sync_run:{sync_run_id}",
+            {
+                "source_system": read.connection.source_system,
+                "object_type": read.object_type,
+                "error_code": code,
+            },
+        )
+
+
+def require_worker(connection: DatabaseConnection, run: SyncRun) -> None:
+    """Raise `TakenOver` if another worker has the run.
+
+    Asked before anything is written under the lock of the run's objects: what the other has committed since would be
+    in the way of it.
+    """
+    mine = connection.execute(
+        """
+        SELECT FROM finance_os.source_sync_runs
+        WHERE sync_run_id = %(sync_run_id)s AND worker = %(worker)s AND status = 'running'
+        """,
+        {"sync_run_id": run.sync_run_id, "worker": run.worker},
+    )
+    if not mine.rowcount:
+        raise TakenOver(run.sync_run_id)
 
 
 def record_progress(
@@ -327,7 +413,7 @@ def record_progress(
         {
             **counts,
             "checkpoint": None if resume is None else Jsonb(dict(resume)),
-            "requested": Jsonb(dict(Counter(run.requested_before) + Counter(requested))),
+            "requested": Jsonb(run.requested_in_all(requested)),
             "sync_run_id": run.sync_run_id,
             "worker": run.worker,
         },

@@ -24,6 +24,10 @@ PATIENCE = timedelta(minutes=12)
 """How long the demo waits for Dagster to do what it was asked."""
 
 
+PLAIN_LINES_EVERY = 10.0
+"""Seconds between two lines of progress where there is no terminal to draw in."""
+
+
 class DemoFailed(RuntimeError):
     """The demo's main job did not end as it should."""
 
@@ -73,7 +77,8 @@ def _main_job(settings: Settings, console: Console, stack: Stack, dagster: Dagst
     with _progress(console) as progress:
         tasks = {backfill: progress.add_task(title, total=total) for backfill, (title, total) in backfills.items()}
         files_task = progress.add_task("Bank files", total=None)
-        deadline = time.monotonic() + PATIENCE.total_seconds()
+        said = time.monotonic()
+        deadline = said + PATIENCE.total_seconds()
         while time.monotonic() < deadline:
             runs = dagster.runs(created_after=began - 1)
             ended = True
@@ -83,6 +88,12 @@ def _main_job(settings: Settings, console: Console, stack: Stack, dagster: Dagst
                 ended = dagster.backfill_status(backfill_id).startswith(("COMPLETED", "FAILED", "CANCELED")) and ended
             waiting = _waiting_files(inbox) + _unstaged_drops(stack.database)
             progress.update(files_task, description=f"Bank files ({waiting} to go)" if waiting else "Bank files")
+            if not console.is_terminal and time.monotonic() - said >= PLAIN_LINES_EVERY:
+                said = time.monotonic()
+                steps = ", ".join(
+                    f"{task.description} {task.completed:.0f}/{task.total or 1:.0f}" for task in progress.tasks
+                )
+                console.print(f"  {steps}")
             if ended and not waiting and all(run.ended for run in runs):
                 progress.update(files_task, total=1, completed=1)
                 _require_success(runs)
@@ -128,7 +139,7 @@ def _require_success(runs: list[RunState]) -> None:
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Progress]:
-    """A live display in a terminal; elsewhere nothing moves, and the summary says it all."""
+    """Steps done of each backfill: a live display in a terminal; elsewhere the caller prints lines."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

@@ -43,14 +43,14 @@ def running_stack(settings: Settings, *, days: int, size: int = 20, seed: int = 
     simulated = tuple(
         source.system
         for source in SOURCES
-        if source.credentials and not any(name in environment for name in (*source.credentials, *source.options))
+        if source.credentials and not any(environment.get(name) for name in (*source.credentials, *source.options))
     )
     with ExitStack() as started:
         server = None
         if settings.database_url is None or simulated:
             server = embedded.start(settings.home / "postgres")
         if settings.database_url is not None:
-            given = settings.database_url.get_secret_value()
+            environment["FINANCE_OS_DATABASE_URL"] = given = settings.database_url.get_secret_value()
             environment.setdefault("FINANCE_OS_DAGSTER_DATABASE_URL", given)
         elif server is not None:
             environment["FINANCE_OS_DATABASE_URL"] = embedded.ensure_database(server, "finance_os")

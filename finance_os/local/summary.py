@@ -7,7 +7,7 @@ from rich.table import Table
 
 from finance_os.evidence.database import Database
 from finance_os.readiness.source_checks import SOURCE_CHECKS
-from finance_os.readiness.summary import ObjectSummary, open_blockers, summarize
+from finance_os.readiness.summary import ObjectSummary, OpenBlocker, open_blockers, summarize
 from finance_os.readiness.verdicts import Status
 from finance_os.sources.registry import SOURCES, source_named
 
@@ -19,7 +19,7 @@ def print_summary(database: Database, console: Console, business_id: str | None 
     summaries = summarize(database, SOURCES, business_id)
     for (business, system), group in groupby(summaries, key=lambda each: (each.business_id, each.source_system)):
         console.print(_table(business, system, list(group)))
-    _print_blockers(database, console, business_id)
+    _print_blockers(summaries, open_blockers(database, business_id), console)
     for row in database.fetch(
         """
         SELECT business_id, source_system, verdict, count(*) AS files, sum(row_count) AS rows
@@ -65,8 +65,10 @@ def _verdict(summary: ObjectSummary, check: str, *, by_day: bool) -> str:
     return f"[{_COLOURS[worst]}]{text}[/]"
 
 
-def _print_blockers(database: Database, console: Console, business_id: str | None) -> None:
-    blockers = open_blockers(database, business_id)
+def _print_blockers(summaries: list[ObjectSummary], blockers: list[OpenBlocker], console: Console) -> None:
+    if not any(each.verdicts for each in summaries):
+        console.print("Nothing was checked yet: materialize something in the Dagster UI.")
+        return
     if not blockers:
         console.print("[green]Everything that was checked is ready.[/]")
         return

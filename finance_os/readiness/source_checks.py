@@ -4,21 +4,25 @@ Each is computed from the evidence tables alone and says, for each business, wha
 and found empty is ready: its run's counts agree with nothing. A day that was never read is pending.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from finance_os.evidence.canonical import NO_EVIDENCE, evidence_hash
+from finance_os.evidence.canonical import NO_EVIDENCE, canonical_json, evidence_hash
 from finance_os.evidence.chunks import batch_hash
 from finance_os.evidence.database import Database
 from finance_os.evidence.partitions import runs_of_days
 from finance_os.evidence.replay import DayReplay, replay
 from finance_os.evidence.windows import Days
+from finance_os.readiness import verdicts
 from finance_os.readiness.verdicts import Status, Verdict
+from finance_os.sources.source import Reads, Source, SourceObject
 
 DAY_NOT_OVER = "completeness_day_not_over"
 """Blocker of a day that was read before it ended. It goes away by itself: the next daily sync reads the day again."""
+
+_FULLEST = ("whole", "partial", "unobservable")
 
 EXAMPLES = 5
 """How many offending records a verdict names."""
@@ -26,11 +30,20 @@ EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Subject:
-    """What is checked: an object type of every business that has a connection to its source system."""
+    """What is checked: an object type of every business that has a connection to its source system.
+
+    `handed_in` says that files are its source, so that a remedy can name what people have to do.
+    """
 
     source_system: str
     object_type: str
     sla: timedelta
+    handed_in: bool = False
+
+    @classmethod
+    def of(cls, source: Source, obj: SourceObject[Any]) -> "Subject":
+        """The subject that a source declares."""
+        return cls(source.system, obj.object_type, source.sla, obj.reads is Reads.DROP)
 
 
 @dataclass(frozen=True)
@@ -47,22 +60,25 @@ def freshness(database: Database, subject: Subject, days: Days) -> list[Verdict]
     """Ready while the last successful read reaches to within the SLA; stale after that; pending if there is none.
 
     A read of a window reaches to the window's end, so a backfill of old days makes nothing fresh. A drop reaches to
-    when it was staged.
+    when it was staged. A targeted read says nothing of the other objects, and a window that had not begun nothing at
+    all. A business is as fresh as the connection that was read longest ago.
     """
     rows = database.fetch(
         """
-        SELECT business.business_id, now() AS now, reach.reached
-        FROM (SELECT DISTINCT business_id FROM finance_os.connections
-              WHERE source_system = %(source_system)s AND active) AS business
+        SELECT connection.business_id, now() AS now,
+               CASE WHEN bool_and(reach.reached IS NOT NULL) THEN min(reach.reached) END AS reached
+        FROM finance_os.connections AS connection
         LEFT JOIN LATERAL (
             SELECT max(CASE kind WHEN 'drop' THEN completed_at ELSE least(window_end, completed_at) END) AS reached
             FROM finance_os.source_sync_runs AS run
-            WHERE run.business_id = business.business_id AND run.source_system = %(source_system)s
-              AND run.object_type = %(object_type)s AND run.status = 'succeeded'
+            WHERE run.business_id = connection.business_id AND run.source_system = %(source_system)s
+              AND run.object_type = %(object_type)s AND run.connection_id = connection.connection_id
+              AND run.status = 'succeeded' AND run.kind <> 'targeted' AND run.window_start < run.window_end
               AND EXISTS (SELECT FROM finance_os.source_sync_partitions AS day
                           WHERE day.sync_run_id = run.sync_run_id AND day.state <> 'unobservable')
         ) AS reach ON true
-        ORDER BY business.business_id
+        WHERE connection.source_system = %(source_system)s AND connection.active
+        GROUP BY connection.business_id ORDER BY connection.business_id
         """,
         {"source_system": subject.source_system, "object_type": subject.object_type},
     )
@@ -79,10 +95,15 @@ def _freshness(subject: Subject, business_id: str, reached: datetime | None, now
             Status.PENDING,
             NO_EVIDENCE,
             blocker="freshness_no_sync_run",
-            remedy=f"Materialize {subject.source_system}/{subject.object_type} for today.",
+            remedy=_hand_in(subject)
+            or f"Materialize {subject.source_system}/{subject.object_type} for today, through every connection.",
         )
     fresh = now - reached <= subject.sla
-    evidence = {"reached": reached.isoformat(), "sla_seconds": int(subject.sla.total_seconds()), "fresh": fresh}
+    evidence = {
+        "reached": reached.astimezone(UTC).isoformat(),
+        "sla_seconds": int(subject.sla.total_seconds()),
+        "fresh": fresh,
+    }
     return _verdict(
         subject,
         business_id,
@@ -91,7 +112,9 @@ def _freshness(subject: Subject, business_id: str, reached: datetime | None, now
         Status.READY if fresh else Status.STALE,
         [evidence],
         blocker=None if fresh else "freshness_sla_exceeded",
-        remedy=None if fresh else "Look why the last daily sync did not reach today, then materialize today.",
+        remedy=None
+        if fresh
+        else _hand_in(subject) or "Look why the last daily sync did not reach today, then materialize today.",
         details=evidence,
     )
 
@@ -226,8 +249,9 @@ def idempotency(database: Database, subject: Subject, days: Days) -> list[Verdic
                 "would_add": len(result.would_add),
                 "lost": len(result.lost),
                 "batch_hash": batch_hash(result.replayed, result.digest).hex(),
+                "recorded_hash": hashes.get((run, day), b"").hex(),
             }
-            for _, result in results
+            for run, result in results
         ]
         return _verdict(
             subject,
@@ -237,7 +261,7 @@ def idempotency(database: Database, subject: Subject, days: Days) -> list[Verdic
             Status.BLOCKED if blocker else Status.READY,
             evidence,
             blocker=blocker,
-            remedy="Stored evidence was altered: it does not hash to its key. Find out by whom; materialize the day again."
+            remedy="Stored evidence was altered: it does not hash to its key. Find out by whom; read the day again."
             if blocker
             else None,
             details={
@@ -255,9 +279,10 @@ def completeness(database: Database, subject: Subject, days: Days) -> list[Verdi
     rows = database.fetch(
         """
         SELECT day.business_id, day.partition_day, day.kind, day.state, day.rows_extracted, day.remote_count,
-               run.status
+               run.status, connection.external_account AS account
         FROM finance_os.source_sync_partitions AS day
         JOIN finance_os.source_sync_runs AS run USING (sync_run_id)
+        JOIN finance_os.connections AS connection ON connection.connection_id = day.connection_id
         WHERE day.source_system = %(source_system)s AND day.object_type = %(object_type)s
           AND day.partition_day BETWEEN %(first)s AND %(last)s AND day.sync_run_id = ANY (%(runs)s)
           AND day.kind <> 'targeted'
@@ -275,22 +300,34 @@ def completeness(database: Database, subject: Subject, days: Days) -> list[Verdi
     for row in rows:
         found.setdefault((row.pop("business_id"), row.pop("partition_day")), []).append(row)
 
+    accounts = _accounts(database, subject)
+
     def judge(business_id: str, day: date) -> Verdict:
         evidence = found.get((business_id, day))
         if not evidence:
             return _never_read(subject, business_id, "completeness", day)
-        states = {row["state"] for row in evidence}
+        # Of each account the fullest read counts: a file with the whole day makes up for one that had a part of it.
+        seen = {
+            account: {row["state"] for row in evidence if row["account"] == account}
+            for account in accounts[business_id]
+        }
+        states = {next((state for state in _FULLEST if state in of), None) for of in seen.values()}
         differ = [row for row in evidence if row["remote_count"] not in (None, row["rows_extracted"])]
         blocker, remedy, status = None, None, Status.READY
         if differ:
             status, blocker = Status.BLOCKED, "completeness_remote_count_differs"
             remedy = "The source counts other rows than were staged. Materialize the day again."
-        elif "unobservable" in states and "whole" not in states:
+        elif None in states:
+            status, blocker = Status.PENDING, "completeness_no_sync_run"
+            unread = ", ".join(account for account, of in seen.items() if not of)
+            remedy = f"Account {unread} was not read. {_materialize(subject, day)}"
+        elif "unobservable" in states:
             status, blocker = Status.PENDING, "completeness_day_unobservable"
             remedy = "The source does not tell of this day any more. Hand in what is known of it, or leave it out."
         elif "partial" in states:
             status, blocker = Status.PENDING, DAY_NOT_OVER
-            remedy = "The day was not over when it was read. Materialize it again once it is."
+            again = "Hand in a file with the whole day" if subject.handed_in else "Materialize it again"
+            remedy = f"The day was not over when it was read. {again} once it is."
         return _verdict(
             subject,
             business_id,
@@ -319,6 +356,15 @@ SOURCE_CHECKS: tuple[CheckDeclaration, ...] = (
 )
 
 
+def judge_and_record(
+    database: Database, subject: Subject, days: Days, dagster_run_id: str | None = None
+) -> dict[str, list[Verdict]]:
+    """Make every check of `subject` and record what it finds: check name → verdicts."""
+    found = {check.name: check.evaluate(database, subject, days) for check in SOURCE_CHECKS}
+    verdicts.record(database, [verdict for each in found.values() for verdict in each], dagster_run_id)
+    return found
+
+
 def _run_ids(database: Database, subject: Subject, days: Days) -> list[int]:
     runs = runs_of_days(database, subject.source_system, subject.object_type, days)
     return sorted({run for of_day in runs.values() for run in of_day})
@@ -326,6 +372,26 @@ def _run_ids(database: Database, subject: Subject, days: Days) -> list[int]:
 
 def _each_day(database: Database, subject: Subject, days: Days, judge: Callable[[str, date], Verdict]) -> list[Verdict]:
     return [judge(business_id, day) for business_id in _businesses(database, subject) for day in days]
+
+
+def _accounts(database: Database, subject: Subject) -> dict[str, list[str]]:
+    """Business → external accounts of its active connections to the source system."""
+    found: dict[str, list[str]] = {}
+    for row in database.fetch(
+        "SELECT business_id, external_account FROM finance_os.connections WHERE source_system = %s AND active"
+        " ORDER BY business_id, external_account",
+        (subject.source_system,),
+    ):
+        found.setdefault(row["business_id"], []).append(row["external_account"])
+    return found
+
+
+def _hand_in(subject: Subject) -> str | None:
+    return f"Hand in a recent file of {subject.source_system}." if subject.handed_in else None
+
+
+def _materialize(subject: Subject, day: date) -> str:
+    return f"Materialize {subject.source_system}/{subject.object_type} for {day}."
 
 
 def _businesses(database: Database, subject: Subject) -> Iterable[str]:
@@ -345,7 +411,7 @@ def _never_read(subject: Subject, business_id: str, check: str, day: date) -> Ve
         Status.PENDING,
         NO_EVIDENCE,
         blocker=f"{check}_no_sync_run",
-        remedy=f"Materialize {subject.source_system}/{subject.object_type} for {day}.",
+        remedy=_materialize(subject, day),
     )
 
 
@@ -355,12 +421,13 @@ def _verdict(
     check: str,
     day: date | None,
     status: Status,
-    evidence: Any,
+    evidence: Sequence[dict[str, Any]],
     *,
     blocker: str | None = None,
     remedy: str | None = None,
     details: dict[str, Any] | None = None,
 ) -> Verdict:
+    """A verdict. Its evidence is hashed whatever order its rows are in: equal evidence has an equal hash anywhere."""
     return Verdict(
         business_id=business_id,
         source_system=subject.source_system,
@@ -370,6 +437,6 @@ def _verdict(
         status=status,
         blocker=blocker,
         remedy=remedy,
-        evidence_hash=evidence_hash(evidence),
+        evidence_hash=evidence_hash(sorted(evidence, key=canonical_json)),
         details=details or {},
     )

@@ -123,5 +123,5 @@ def open_blockers(database: Database, business_id: str | None = None) -> list[Op
         """,
         {"business_id": business_id},
     )
-    found = [OpenBlocker(**row | {"status": Status(row["status"])}) for row in rows]
+    found = [OpenBlocker(**{**row, "status": Status(row["status"])}) for row in rows]
     return sorted(found, key=lambda each: (-each.status.severity, each.business_id, each.blocker))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from finance_os.evidence.businesses import Connection
 from finance_os.evidence.extraction import DayState, Extraction, Kind, Request
@@ -72,6 +73,16 @@ def plan_reads(
     return reads
 
 
+def due_days(connections: Iterable[Connection], due: datetime, zone: ZoneInfo) -> Days:
+    """The days that a daily sync reads at `due`: of each connection its yesterday, which is over, and its today so far.
+
+    Partitions end with today in `zone`. A connection to the west of it still has the day before, so that its
+    yesterday is one day more back.
+    """
+    todays = [day_of(due, zone), *(day_of(due, connection.zone) for connection in connections)]
+    return Days(min(todays) - timedelta(days=1), todays[0])
+
+
 def opening(
     source: Source, obj: SourceObject[Any], connection: Connection
 ) -> Callable[[Request], AbstractContextManager[Extraction]]:
@@ -114,7 +125,9 @@ def _told_by(drops: Iterable[Drop], day: date, connection: Connection) -> DaySta
     """How much of `day` files can tell: none of it where none reaches to it, a part where it was not over yet."""
     over = start_of_day(day + timedelta(days=1), connection.zone)
     received = [
-        drop.received_at for drop in drops if drop.first_day and drop.last_day and drop.first_day <= day <= drop.last_day
+        drop.received_at
+        for drop in drops
+        if drop.first_day and drop.last_day and drop.first_day <= day <= drop.last_day
     ]
     if not received:
         return DayState.UNOBSERVABLE

@@ -17,7 +17,9 @@ from finance_os_tests.benchmarks import backfill, memory, staging, startup
 from finance_os_tests.benchmarks.figures import Figure
 
 
-def benchmarks(database: Database, dagster_url: str, *, full: bool) -> Iterator[tuple[str, Callable[[], list[Figure]]]]:
+def benchmarks(
+    database: Database, backfilled: Database, dagster_url: str, *, full: bool
+) -> Iterator[tuple[str, Callable[[], list[Figure]]]]:
     """Each benchmark by name, in the quick or the full size."""
     count, rounds = (300_000, 5) if full else (100_000, 3)
     yield "startup", lambda: startup.import_cost(7 if full else 3)
@@ -26,7 +28,7 @@ def benchmarks(database: Database, dagster_url: str, *, full: bool) -> Iterator[
     yield "dlt", lambda: staging.against_dlt(database, count // 3, "630 B", rounds)
     yield "full-tables", lambda: staging.into_full_tables(database, 5_000_000 if full else 500_000, count // 2, rounds)
     yield "memory", lambda: memory.peak_of_runs(database, [1_000_000, 10_000_000] if full else [200_000])
-    yield "backfill", lambda: backfill.backfill_of_a_year(database, dagster_url, 200 if full else 60, 1)
+    yield "backfill", lambda: backfill.backfill_of_a_year(backfilled, dagster_url, 1_000 if full else 60, 1)
 
 
 def main() -> None:
@@ -37,10 +39,12 @@ def main() -> None:
     server = embedded.start(Path(tempfile.mkdtemp(prefix="finance-os-bench-")))
     server.cleanup_mode = "delete"
     database = Database(embedded.ensure_database(server, "bench"))
-    migrate(database.url)
+    backfilled = Database(embedded.ensure_database(server, "backfilled"))
+    for each in (database, backfilled):
+        migrate(each.url)
     dagster_url = embedded.ensure_database(server, "dagster")
     figures: list[Figure] = []
-    for name, run in benchmarks(database, dagster_url, full=full):
+    for name, run in benchmarks(database, backfilled, dagster_url, full=full):
         if not wanted or name in wanted:
             console.print(f"{name} …")
             figures += run()

@@ -14,7 +14,7 @@ from finance_os.evidence.partitions import held_snapshots
 from finance_os.evidence.reading import PendingReads
 from finance_os.evidence.sync_runs import Origin, Read, Trigger
 from finance_os.evidence.windows import Days
-from finance_os.sources.drops import accepted_drops
+from finance_os.sources.drops import Target, accepted_drops
 from finance_os.sources.planning import plan_reads
 from finance_os.sources.source import Reads, Source, SourceObject
 
@@ -22,6 +22,9 @@ RAW_RECORDS = "raw_records"
 """Key of the IO manager that stages what source assets return."""
 
 OWNERS = ("team:finance-data",)
+
+RETRIES = dg.RetryPolicy(max_retries=2, delay=15, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+"""Of a step whose reads failed for a reason that may pass; one that was staged is then read again, and adds nothing."""
 
 SCHEDULED_SYNC_TAG = "finance_os/scheduled_sync"
 """Run tag with the ID of the scheduled sync that requested the run."""
@@ -59,9 +62,7 @@ def _source_asset(source: Source, obj: SourceObject[Any]) -> dg.AssetsDefinition
         partitions_def=DAILY,
         backfill_policy=dg.BackfillPolicy.single_run(),
         io_manager_key=RAW_RECORDS,
-        retry_policy=dg.RetryPolicy(
-            max_retries=2, delay=15, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
-        ),
+        retry_policy=RETRIES,
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=source.sla),
         pool=source.system,
         code_version=_code_version(source, obj),
@@ -78,6 +79,11 @@ def _source_asset(source: Source, obj: SourceObject[Any]) -> dg.AssetsDefinition
                 allow_retries=False,
             )
         reads = [read for connection in connections for read in _reads(database, source, obj, connection, days, config)]
+        if config.drops and not reads:
+            raise dg.Failure(
+                f"None of the given drops is an accepted one of these connections that touches {days}.",
+                allow_retries=False,
+            )
         return PendingReads(tuple(reads), origin_of(context.run))
 
     return read
@@ -94,9 +100,12 @@ def _reads(
     with database.connection() as opened:
         now = DatabaseClock.read(opened).now()
     if obj.reads is Reads.DROP:
-        drops = config.drops
-        if drops is None:
-            drops = [drop.target for drop in accepted_drops(database, connection, days=days)]
+        drops = accepted_drops(database, connection, days=days)
+        if config.drops is not None:
+            wanted = {Target.parse(target).drop for target in config.drops}
+            drops = [drop for drop in drops if drop.content_hash in wanted]
+            if not drops:
+                return []
         return plan_reads(source, obj, connection, days, now, drops=drops)
     held = held_snapshots(database, connection.connection_id, obj.object_type, days)
     return plan_reads(source, obj, connection, days, now, snapshot_days=held)
