@@ -18,7 +18,7 @@ from finance_os.sources.credentials import CredentialsMissing, find_credentials
 from finance_os.sources.source import Reads, Source
 
 OVERLAP = timedelta(minutes=10)
-"""Drops accepted this long before the last one that was seen are requested again; their run key makes that harmless.
+"""For this long, drops accepted around the last one that was seen are requested again; their run key makes that harmless.
 
 A verdict bears the time when its transaction began, so one that committed late may bear an earlier time.
 """
@@ -63,7 +63,7 @@ def _drop_sensor(source: Source) -> dg.SensorDefinition:
                 following.seen[place] = cursor.seen.get(place, {})
                 words = [f"{connection}: {error}"]
             said += words
-            since = cursor.requested_until and cursor.requested_until - OVERLAP
+            since = _not_requested_since(cursor.requested_until)
             for drop in drops.accepted_drops(evidence.database, connection, judged_since=since):
                 following.requested_until = max(following.requested_until or drop.judged_at, drop.judged_at)
                 requests += _requests([asset_key(source, obj) for obj in objects], drop)
@@ -75,6 +75,15 @@ def _drop_sensor(source: Source) -> dg.SensorDefinition:
             yield dg.SkipReason("; ".join(said) or f"Nothing waits in {settings().drops_location}.")
 
     return take_drops
+
+
+def _not_requested_since(requested_until: datetime | None) -> datetime | None:
+    """From when on accepted drops may not have been requested yet. `None`: all of them."""
+    if requested_until is None:
+        return None
+    if datetime.now(UTC) - requested_until < 2 * OVERLAP:
+        return requested_until - OVERLAP
+    return requested_until + timedelta(microseconds=1)
 
 
 def _take_settled(

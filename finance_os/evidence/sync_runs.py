@@ -33,6 +33,8 @@ SILENT_FOR = timedelta(minutes=10)
 """A running run on another machine that has not progressed for this long is taken for dead."""
 
 
+_DIED = "the process that read it died"
+
 _at_work: set[uuid.UUID] = set()
 """Workers of this process that have not left their run. Its process ID alone says nothing of a run that this process
 could not end, or that another process had begun which had the same ID."""
@@ -93,12 +95,15 @@ class SyncRun:
     @property
     def key(self) -> tuple[str, str, str]:
         """Business, source system and object type."""
-        connection = self.read.connection
-        return connection.business_id, connection.source_system, self.read.object_type
+        return _key(self.read)
 
     def requested_in_all(self, requested: Mapping[str, int]) -> dict[str, int]:
         """What this attempt has asked of the vendor, added to what earlier ones had."""
         return dict(Counter(self.requested_before) + Counter(requested))
+
+
+def _key(read: Read) -> tuple[str, str, str]:
+    return read.connection.business_id, read.connection.source_system, read.object_type
 
 
 class TakenOver(SourceError):
@@ -129,8 +134,7 @@ def begin(database: Database, connection: DatabaseConnection, read: Read, origin
                 run = SyncRun(_insert(connection, read, origin, worker), worker, read, origin)
             for row in abandoned:
                 if row["sync_run_id"] != run.sync_run_id:
-                    died = "the process that read it died"
-                    _end(connection, read, row["sync_run_id"], None, "failed", "interrupted", died)
+                    _end(connection, _key(read), row["sync_run_id"], None, "failed", "interrupted", _DIED)
             return run
     except BaseException:
         _at_work.discard(worker)
@@ -176,13 +180,36 @@ def fail(
     The next read of the same thing goes on from there, or begins `anew`.
     """
     with database.transaction(connection):
-        _end(connection, run.read, run.sync_run_id, run, "failed", code, message, requested or {}, anew=anew)
+        _end(connection, run.key, run.sync_run_id, run, "failed", code, message, requested or {}, anew=anew)
+
+
+def end_abandoned(database: Database) -> list[int]:
+    """End every run that is running without a process that runs it, as failed; their IDs.
+
+    The next read of the same thing does so too, but it may never come. Those with a checkpoint can still be gone on
+    with.
+    """
+    ended: list[int] = []
+    for row in database.fetch("SELECT sync_run_id FROM finance_os.source_sync_runs WHERE status = 'running'"):
+        with database.transaction() as connection:
+            run = connection.execute(
+                """
+                SELECT *, clock_timestamp() AS now FROM finance_os.source_sync_runs
+                WHERE sync_run_id = %(sync_run_id)s AND status = 'running' FOR UPDATE
+                """,
+                row,
+            ).fetchone()
+            if run is not None and _abandoned(run):
+                key = run["business_id"], run["source_system"], run["object_type"]
+                _end(connection, key, run["sync_run_id"], None, "failed", "interrupted", _DIED)
+                ended.append(run["sync_run_id"])
+    return ended
 
 
 def skip(database: Database, connection: DatabaseConnection, run: SyncRun, code: str, message: str) -> None:
     """End a run as skipped: it could not even be tried."""
     with database.transaction(connection):
-        _end(connection, run.read, run.sync_run_id, run, "skipped", code, message)
+        _end(connection, run.key, run.sync_run_id, run, "skipped", code, message)
 
 
 def sync_run(database: Database, sync_run_id: int) -> dict[str, Any]:
@@ -328,7 +355,7 @@ def _take_over(
 
 def _end(
     connection: DatabaseConnection,
-    read: Read,
+    key: tuple[str, str, str],
     sync_run_id: int,
     run: SyncRun | None,
     status: str,
@@ -359,16 +386,13 @@ def _end(
         },
     )
     if ended.rowcount:
+        business_id, source_system, object_type = key
         audit.append(
             connection,
-            read.connection.business_id,
+            business_id,
             f"sync_run.{status}",
             f"sync_run:{sync_run_id}",
-            {
-                "source_system": read.connection.source_system,
-                "object_type": read.object_type,
-                "error_code": code,
-            },
+            {"source_system": source_system, "object_type": object_type, "error_code": code},
         )
 
 

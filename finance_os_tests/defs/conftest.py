@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import psycopg
@@ -96,8 +97,6 @@ def days_ago(first: int, last: int | None = None, business: str = "acme") -> Day
 
 def today_of(business: str) -> date:
     """The present day of a business."""
-    from zoneinfo import ZoneInfo
-
     return day_of(datetime.now(UTC), ZoneInfo(ZONES[business]))
 
 

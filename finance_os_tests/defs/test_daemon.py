@@ -143,7 +143,7 @@ def test_dagster_does_what_it_is_asked_and_tells_nothing_it_should_not(
 def _wait(database: Database, graphql: DagsterGraphQL, backfills: list[str], home: Path) -> None:
     """Wait until the backfills have ended, every file is taken, and every accepted one is staged."""
     deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
+    while True:
         statuses = [graphql.backfill_status(backfill) for backfill in backfills]
         runs = graphql.runs()
         waiting = list((home / "drops").glob("*/rho/*.csv"))
@@ -159,8 +159,8 @@ def _wait(database: Database, graphql: DagsterGraphQL, backfills: list[str], hom
         if done and not waiting and accepted <= keys and all(run.ended for run in runs):
             assert set(statuses) == {"COMPLETED_SUCCESS"}
             return
+        assert time.monotonic() < deadline, f"{statuses}, {[(run.job_name, run.status) for run in runs]}, {waiting}"
         time.sleep(1)
-    raise AssertionError(f"not done in time: {statuses}, {[(r.job_name, r.status) for r in runs]}, {waiting}")
 
 
 def _instigators_run(address: str) -> None:
@@ -256,7 +256,7 @@ def _personal(database: Database) -> set[str]:
             waiting.extend((key, item) for item in value)
         elif isinstance(value, str) and len(value) > 5 and (PERSONAL.search(key.lower()) or "@" in value):
             found.add(value)
-    return found
+    return found - {source.title for source in SOURCES}  # Stripe pays out under its own name
 
 
 def _nothing_is_told(database: Database, dagster_url: str, home: Path, secrets: set[str]) -> None:
@@ -266,7 +266,7 @@ def _nothing_is_told(database: Database, dagster_url: str, home: Path, secrets: 
     assert any("@" in text for text in personal)
     logs = {path: path.read_text(errors="replace") for path in _files(home)}
     assert any("compute_logs" in str(path) for path in logs)
-    assert any(path.name == "dagster.log" and "Launched run" in text for path, text in logs.items())
+    assert any(path.name == "dagster.log" and "Creating new run" in text for path, text in logs.items())
     dagster = _all_rows(dagster_url, "public")
     assert "ASSET_MATERIALIZATION" in dagster["event_logs"]
     assert "evidence hash" in dagster["event_logs"]
@@ -301,7 +301,7 @@ def _all_rows(url: str, schema: str) -> dict[str, str]:
                     sql.Identifier(schema), sql.Identifier(table)
                 )
             ).fetchone()
-            found[table] = (rows and rows[0]) or ""
+            found[table] = str(rows[0]) if rows and rows[0] else ""
     # Canonical bytes of audit events are shown in hex.
     if "finance_audit_events" in found:
         with psycopg.connect(url) as connection:

@@ -2,19 +2,27 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
 
+from finance_os import definitions
+from finance_os import settings as settings_module
 from finance_os.defs.assets.sources import asset_key
+from finance_os.defs.io_managers import RawRecordIOManager
 from finance_os.defs.location import build_defs
+from finance_os.defs.resources import Evidence
 from finance_os.evidence.businesses import ensure_business, ensure_connection
 from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import Extraction, Page, Record, Request
 from finance_os.readiness import verdicts
+from finance_os.settings import Settings
 from finance_os.sources.guard import Get
+from finance_os.sources.installation import ensure_installation
 from finance_os.sources.registry import SOURCES
 from finance_os.sources.source import Cadence, Column, Source, SourceObject
 from finance_os_tests.defs.conftest import Installation, days_ago, range_tags, schedule_tick
@@ -60,8 +68,6 @@ def defs() -> dg.Definitions:
 
 def test_the_code_location_is_valid(defs: dg.Definitions) -> None:
     dg.Definitions.validate_loadable(defs)
-    from finance_os import definitions
-
     dg.Definitions.validate_loadable(
         next(value for value in vars(definitions).values() if isinstance(value, dg.Definitions))
     )
@@ -125,13 +131,9 @@ def test_each_source_has_a_job_and_each_one_with_files_a_sensor(defs: dg.Definit
 
 
 def test_no_secret_is_in_what_the_ui_shows_of_the_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
-    from finance_os import settings as settings_module
-
     monkeypatch.setenv("FINANCE_OS_STRIPE_API_KEY", "rk_test_canary")
     monkeypatch.setenv("FINANCE_OS_DATABASE_URL", "postgresql://canary@nowhere/none")
     settings_module.settings.cache_clear()
-    from dagster._core.remote_representation.external_data import RepositorySnap
-
     shown = dg.serialize_value(RepositorySnap.from_def(build_defs().get_repository_def()))
     settings_module.settings.cache_clear()
     assert "stripe_invoice" in shown
@@ -166,8 +168,6 @@ def test_a_new_source_of_twenty_lines_gets_everything(
 
 
 def _manual(source: Source) -> Source:
-    from dataclasses import replace
-
     return replace(source, cadence=Cadence.MANUAL)
 
 
@@ -175,12 +175,8 @@ def test_sources_that_are_all_manual_load_too() -> None:
     dg.Definitions.validate_loadable(build_defs(sources=[_manual(TILL)]))
 
 
-def test_the_plain_installation_is_connected_to_every_source(
-    database: Database, installation: Installation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_plain_installation_is_connected_to_every_source(database: Database, installation: Installation) -> None:
     """A business of the settings gets a connection for each source; another list of businesses is left alone."""
-    from finance_os.settings import Settings
-    from finance_os.sources.installation import ensure_installation
 
     def connected() -> set[tuple[str, str]]:
         rows = database.fetch("SELECT business_id, source_system FROM finance_os.connections")
@@ -198,10 +194,7 @@ def test_the_plain_installation_is_connected_to_every_source(
     assert [row["active"] for row in active] == [False, True]
 
 
-def test_an_override_reaches_the_io_manager_too(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    from finance_os.defs.io_managers import RawRecordIOManager
-    from finance_os.defs.resources import Evidence
-
+def test_an_override_reaches_the_io_manager_too() -> None:
     evidence = Evidence()
     resources = build_defs({"evidence": evidence}).resources or {}
     manager = resources["raw_records"]
@@ -212,9 +205,6 @@ def test_an_override_reaches_the_io_manager_too(database: Database, monkeypatch:
 
 
 def test_without_a_database_the_step_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    from finance_os import settings as settings_module
-    from finance_os.defs.resources import Evidence
-
     monkeypatch.delenv("FINANCE_OS_DATABASE_URL", raising=False)
     settings_module.settings.cache_clear()
     with pytest.raises(dg.Failure, match="FINANCE_OS_DATABASE_URL") as failure:

@@ -1,6 +1,7 @@
 """The drop sensor: which files it takes, which runs it asks for, and that nothing is lost or doubled in between."""
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import dagster as dg
 import pytest
 
 from finance_os import settings as settings_module
+from finance_os.defs import sensors
 from finance_os.evidence.windows import Days
 from finance_os.readiness import verdicts
 from finance_os.sources import drops
@@ -131,8 +133,6 @@ def test_a_file_that_grows_waits(bank: Bank, monkeypatch: pytest.MonkeyPatch) ->
     settle_for(monkeypatch, 0.6)
     path = bank.drop(bank_file("-12.50"))
     long_ago = time.time() - 3_600  # as a copy that keeps the file's time would bear
-    import os
-
     os.utime(path, (long_ago, long_ago))
     requests, said = bank.tick()
     assert requests == []
@@ -196,16 +196,25 @@ def test_a_lost_cursor_asks_again_under_the_same_keys(bank: Bank) -> None:
 
 
 def test_an_old_drop_is_not_asked_for_again_and_again(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    from finance_os.defs import sensors
-
-    monkeypatch.setattr(sensors, "OVERLAP", timedelta(0))
     bank.drop(bank_file("-12.50"), "one.csv")
-    bank.tick()
-    time.sleep(0.01)
+    [first], _ = bank.tick()
+    assert keys(bank.tick()[0]) == [first.run_key]  # it may have committed before another that bears an earlier time
+    monkeypatch.setattr(sensors, "OVERLAP", timedelta(0))
+    requests, said = bank.tick()
+    assert requests == []
+    assert "Nothing waits" in said
     bank.drop(bank_file("7.00", first_id=7), "two.csv")
-    bank.tick()
-    requests, _ = bank.tick()
-    assert len(requests) == 1  # the last one that was seen, and none before it
+    [second], _ = bank.tick()
+    assert second.run_key != first.run_key
+    assert bank.tick()[0] == []
+
+
+def test_a_line_that_is_dated_tomorrow_is_staged(bank: Bank) -> None:
+    """It is tomorrow in Tokyo while the installation's last partition is today."""
+    bank.drop(bank_file("1.00", "2.00", day=datetime.now(UTC).date()), business="globex")
+    [request], _ = bank.tick()
+    assert bank.run(request).success
+    assert bank.staged() == {"globex": ["txn_1", "txn_2"]}
 
 
 def test_two_businesses_with_the_same_file_are_two_drops(bank: Bank) -> None:
@@ -240,8 +249,6 @@ def test_one_businesss_trouble_does_not_hold_up_the_others(bank: Bank, monkeypat
 
 
 def test_a_business_without_its_setting_waits_alone(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
-    from finance_os.defs import sensors
-
     real = sensors.find_credentials
 
     def find(reference: str, *rest: object) -> object:

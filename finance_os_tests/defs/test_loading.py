@@ -1,5 +1,6 @@
 """What downstream assets are given: current records, as Arrow or pandas, of the partitions that they ask for."""
 
+import json
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -86,8 +87,6 @@ def loaded(
 
 def rows_of(table: pa.Table) -> list[Row]:
     """The rows of a table, by business and source ID."""
-    import json
-
     return sorted(
         (row["business_id"], row["source_id"], json.loads(row["payload"])["content"], str(row["partition_day"]))
         for row in table.to_pylist()

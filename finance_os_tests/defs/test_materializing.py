@@ -1,6 +1,6 @@
 """Runs of source assets: what they stage, what they show, what they judge, and what is left of them when they fail."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, LiteralString
 
 import dagster as dg
@@ -205,6 +205,27 @@ def test_one_bad_day_in_a_range_is_the_only_blocked_one_and_fails_the_run(
     ]
     assert shown["idempotency"].metadata["evidence hash"].value == recorded["evidence_hash"]
     assert recorded["dagster_run_id"] == result.run_id
+
+
+def test_checks_that_are_run_by_themselves_judge_yesterday_and_today(installation: Installation) -> None:
+    database = installation.database
+    alone = dg.define_asset_job(
+        "alone", selection=dg.AssetSelection.checks_for_assets(dg.AssetKey(["stripe", "stripe_event"]))
+    )
+    defs = dg.Definitions.merge(installation.defs, dg.Definitions(jobs=[alone]))
+    result = defs.resolve_job_def("alone").execute_in_process(instance=installation.instance, raise_on_error=False)
+    assert result.success
+    today = datetime.now(UTC).date()
+    days = Days(today - timedelta(days=1), today)
+    for check in BY_DAY:
+        assert statuses(database, "stripe_event", check, days_around(days)) == {
+            (business, day): "pending" for business in BUSINESSES for day in days
+        }
+    assert {evaluation.check_name for evaluation in result.get_asset_check_evaluations()} == {*BY_DAY, "freshness"}
+
+
+def days_around(days: Days) -> Days:
+    return Days(days.first - timedelta(days=2), days.last + timedelta(days=2))
 
 
 @pytest.fixture

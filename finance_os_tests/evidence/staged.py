@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 from finance_os.evidence.businesses import Connection
 from finance_os.evidence.database import Database
@@ -90,7 +90,7 @@ def changes(database: Database, source_id: str, business_id: str = "acme") -> li
 
 def evidence_state(database: Database) -> dict[str, list[tuple[Any, ...]]]:
     """What the evidence tables say, without IDs and times that differ between two equal histories."""
-    queries = {
+    queries: dict[str, LiteralString] = {
         "records": """
             SELECT business_id, source_system, object_type, source_id, encode(payload_hash, 'hex') AS hash,
                    payload::text

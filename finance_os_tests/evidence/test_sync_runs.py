@@ -457,6 +457,18 @@ def test_a_dead_run_does_not_stay_running_behind_a_later_one(database: Database,
     assert run_status(database, crashed) == ("failed", "interrupted")
 
 
+def test_runs_without_a_process_are_ended_and_can_still_be_gone_on_with(database: Database, acme: Connection) -> None:
+    crashed = crash(database, acme, after=2)
+    with database.connection() as opened:
+        living = sync_runs.begin(database, opened, read_of(acme, []), ORIGIN)
+        assert sync_runs.end_abandoned(database) == [crashed]
+        sync_runs.leave(living)
+    assert run_status(database, crashed) == ("failed", "interrupted")
+    assert run_status(database, living.sync_run_id) == ("running", None)
+    assert events(database, crashed) == ["sync_run.failed"]
+    assert perform(database, Vendor().read(acme), ORIGIN, chunk_rows=1)["sync_run_id"] == crashed
+
+
 @contextmanager
 def _of_this_process(database: Database, run: SyncRun) -> Iterator[None]:
     yield

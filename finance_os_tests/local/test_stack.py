@@ -1,8 +1,11 @@
 """The stack of one machine: what is configured is used as it is, and only what is not is started."""
 
+import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -20,8 +23,6 @@ ELSEWHERE = "postgresql://reader@db.example.invalid/gravity"
 @pytest.fixture(autouse=True)
 def _nothing_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, server_url: str) -> None:
     """No variable of ours is set but the home; the embedded server, where it is needed, is the tests' own."""
-    import os
-
     for name in list(os.environ):
         if name.startswith("FINANCE_OS_") and name != "FINANCE_OS_TEST_SERVER_URL":
             monkeypatch.delenv(name)
@@ -113,10 +114,6 @@ def test_a_drop_folder_that_is_set_is_where_files_are_handed_in(
 
 
 def test_a_dagster_that_does_not_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
-    import os
-
-    import psutil
-
     workspace = tmp_path / "workspace.yaml"
     workspace.write_text("load_from:\n  - python_file: /nowhere/definitions.py\n")
     home = tmp_path / "dagster"
@@ -132,8 +129,6 @@ def test_a_dagster_that_does_not_start_says_why_and_leaves_nothing(tmp_path: Pat
 
 
 def test_a_port_that_is_taken_is_not_used() -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

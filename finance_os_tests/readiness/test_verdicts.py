@@ -98,8 +98,9 @@ def test_judging_records_what_every_check_finds(
         "completeness": 6,
     }
     for check in found:
-        days = None if check == "freshness" else DAYS
-        for row in verdicts.latest(database, "stripe", OBJECT, check, days):
+        recorded = verdicts.latest(database, "stripe", OBJECT, check, None if check == "freshness" else DAYS)
+        assert len(recorded) == len(found[check])
+        for row in recorded:
             is_forged = (check, row["business_id"], row["partition_day"]) == ("idempotency", "globex", DAY_2)
             expected = "blocked" if is_forged else "stale" if check == "freshness" else "ready"
             assert row["status"] == expected

@@ -16,7 +16,7 @@ Rows = list[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class State:
-    """The evidence tables; what the last finished run of each read saw, in its order; and what downstream would load."""
+    """The evidence tables; what the last finished run of each read saw, in order; and what downstream would load."""
 
     evidence: dict[str, Rows]
     sightings: dict[tuple[Any, ...], Rows]
@@ -25,7 +25,10 @@ class State:
 
 def state_of(database: Database) -> State:
     """The state of a database in which nothing is running any more."""
-    return State(evidence_state(database), _sightings(database), _tables(database))
+    evidence = evidence_state(database)
+    # A change bears the day of whichever read showed it first; two reads may show the same, and come in any order.
+    evidence["changes"] = sorted((*row[:4], row[5]) for row in evidence["changes"])
+    return State(evidence, _sightings(database), _tables(database))
 
 
 def _sightings(database: Database) -> dict[tuple[Any, ...], Rows]:
@@ -112,6 +115,14 @@ def contradictions(database: Database) -> list[str]:
                 ORDER BY change_id DESC LIMIT 1
             ) AS last
             WHERE (last.record_id, last.change = 'removed') IS DISTINCT FROM (head.record_id, head.removed)
+            HAVING count(*) > 0
+            UNION ALL
+            SELECT 'changes that their run did not see on their day', 0, count(*)
+            FROM finance_os.raw_record_changes AS change
+            WHERE change.change <> 'removed' AND NOT EXISTS (
+                SELECT FROM finance_os.source_sync_sightings AS sighting
+                WHERE sighting.sync_run_id = change.sync_run_id AND sighting.partition_day = change.partition_day
+                  AND change.record_id = ANY (sighting.record_ids))
             HAVING count(*) > 0
             UNION ALL
             SELECT 'runs that are still running', 0, count(*)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from finance_os.evidence import sync_runs
 from finance_os.evidence.database import Database
 from finance_os_tests.soak.conftest import Scene, finished, started
 from finance_os_tests.soak.state import State, contradictions, state_of
@@ -37,6 +38,7 @@ def test_a_backfill_ends_the_same_however_it_was_disturbed(
     finally:
         scene.sandbox.clear_faults()
     assert finished(started(orders)) == 0, "with nothing in its way it comes to its end"
+    sync_runs.end_abandoned(copy)
     assert contradictions(copy) == []
     _compare(state_of(copy), scene.reference)
 
