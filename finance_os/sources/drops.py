@@ -14,17 +14,14 @@ since it was read.
 
 import fnmatch
 import hashlib
-import os
 import re
-import secrets
-import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from pathlib import PurePosixPath
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -35,10 +32,8 @@ from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import SourceError
 from finance_os.evidence.windows import Days
 from finance_os.sources.credentials import Credentials
+from finance_os.sources.drop_stores import Folder, Stamp, Store, open_store
 from finance_os.sources.guard import Get, Query, Take
-
-if TYPE_CHECKING:
-    from cloudpathlib import S3Path
 
 MAX_BYTES = 32 * 1024 * 1024
 """Largest file that is read, unless the caller says otherwise."""
@@ -52,18 +47,6 @@ EMPTY_PATIENCE = 12
 _PLAIN_ACCOUNT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _CONTENT_HASH = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = (".part", ".partial", ".filepart", ".tmp", ".temp", ".crdownload", ".download", ".swp", "~")
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What must not change while a file is read: size in bytes, modification time in ns, and the file's identity.
-
-    The identity is inode and change time in a folder, the ETag on S3.
-    """
-
-    size: int
-    mtime_ns: int
-    identity: str
 
 
 @dataclass(frozen=True)
@@ -228,9 +211,9 @@ def inbox_name(connection: Connection) -> str:
 
 def prepare_inbox(location: str, connection: Connection) -> str:
     """Make the inbox of a connection, where that is a folder; its path or URL."""
-    store = _open(location)
+    store = open_store(location)
     name = inbox_name(connection)
-    if isinstance(store, _Folder):
+    if isinstance(store, Folder):
         store.make_folder(name)
     return store.shown(name)
 
@@ -242,7 +225,7 @@ def look(
 
     Raises `SourceError` (`drops_unreachable`) if S3 does not answer.
     """
-    store = _open(location)
+    store = open_store(location)
     inbox = inbox_name(connection)
     patterns = [read.pattern for read in reads if isinstance(read, Take)]
     waiting: list[DropFile] = []
@@ -305,7 +288,7 @@ def take(
     Raises what `judge` raises (a setting that is wrong is not the file's fault: the file stays), `SourceError`
     (`drops_unreachable`, `drop_too_large`), and database errors. The file is then taken again at the next look.
     """
-    store = _open(location)
+    store = open_store(location)
     inbox = inbox_name(connection)
     key = f"{inbox}/{file.name}"
     try:
@@ -339,7 +322,7 @@ def read_kept(location: str, content_hash: str) -> bytes:
     """
     if not _CONTENT_HASH.fullmatch(content_hash):
         raise ValueError("a drop is named by the 64 hex digits of its SHA-256")
-    store = _open(location)
+    store = open_store(location)
     try:
         data, _ = store.read(kept_as(content_hash), None)
     except FileNotFoundError:
@@ -383,7 +366,7 @@ def _printable(name: str) -> str:
     return "".join(character if character.isprintable() else "�" for character in name)
 
 
-def _keep(store: "_Store", content_hash: str, data: bytes) -> None:
+def _keep(store: Store, content_hash: str, data: bytes) -> None:
     """Keep `data` by its hash; a copy that was cut off or altered is replaced."""
     key = kept_as(content_hash)
     with suppress(FileNotFoundError):
@@ -393,7 +376,7 @@ def _keep(store: "_Store", content_hash: str, data: bytes) -> None:
     store.write(key, data)
 
 
-def _finish(store: "_Store", inbox: str, file: DropFile, taken: Taken) -> Taken:
+def _finish(store: Store, inbox: str, file: DropFile, taken: Taken) -> Taken:
     """Clear away an accepted file, and what is left of an earlier refusal of the same bytes."""
     assert taken.drop is not None
     content_hash = taken.drop.content_hash
@@ -417,7 +400,7 @@ def _quarantined_names(name: str, content_hash: str) -> tuple[str, str]:
     return name, f"{path.stem}.{content_hash[:12]}{path.suffix}"
 
 
-def _quarantined_name(store: "_Store", inbox: str, name: str, content_hash: str, data: bytes) -> str:
+def _quarantined_name(store: Store, inbox: str, name: str, content_hash: str, data: bytes) -> str:
     plain, distinct = _quarantined_names(name, content_hash)
     try:
         lying, _ = store.read(f"{inbox}/quarantined/{plain}", None)
@@ -545,193 +528,3 @@ def _report(drop: Drop, connection: Connection, judged: Quarantined, inbox: str)
         "",
     ]
     return "\n".join(lines)
-
-
-class _Store(Protocol):
-    """Where drops lie. Keys are relative to the drop location, with `/` between their parts."""
-
-    def entries(self, folder: str) -> Iterator[tuple[str, Stamp | None]]:
-        """Names in a folder; without a stamp if it is not a plain file. Nothing if there is no such folder."""
-        ...
-
-    def read(self, key: str, limit: int | None) -> tuple[bytes, Stamp]:
-        """A file's bytes with a stamp that was the same before and after; `FileNotFoundError` if there is none."""
-        ...
-
-    def write(self, key: str, data: bytes) -> None:
-        """Write a file so that it is there as a whole or not at all, and stays."""
-        ...
-
-    def remove(self, key: str, stamp: Stamp) -> None:
-        """Remove a file, unless it is not the one that `stamp` was taken of."""
-        ...
-
-    def move(self, key: str, stamp: Stamp, to: str, data: bytes) -> None:
-        """Move a file, whose bytes are `data`, unless it is not the one that `stamp` was taken of."""
-        ...
-
-    def shown(self, key: str) -> str:
-        """The path or URL of a key, for people."""
-        ...
-
-
-def _open(location: str) -> _Store:
-    if not location.startswith("s3://"):
-        return _Folder(Path(location))
-    from cloudpathlib import S3Path  # brings boto3, which is slow to import and not needed for a folder
-
-    return _Bucket(S3Path(location))
-
-
-def _too_large(size: int, limit: int) -> SourceError:
-    return SourceError("drop_too_large", f"the file is {size:,} bytes; the most that is read is {limit:,}: split it")
-
-
-class _Folder:
-    """Drops in a local folder."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def entries(self, folder: str) -> Iterator[tuple[str, Stamp | None]]:
-        with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):
-                    yield entry.name, _stamp(entry.stat(follow_symlinks=False))
-
-    def read(self, key: str, limit: int | None) -> tuple[bytes, Stamp]:
-        descriptor = os.open(self._root / key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
-            before = os.fstat(descriptor)
-            if limit is not None and before.st_size > limit:
-                raise _too_large(before.st_size, limit)
-            data = file.read(before.st_size + 1)
-            stamp = _stamp(os.fstat(descriptor))
-        if stamp is None or stamp != _stamp(before) or len(data) != stamp.size:
-            return data, Stamp(-1, 0, "changed while it was read")
-        return data, stamp
-
-    def write(self, key: str, data: bytes) -> None:
-        path = self._root / key
-        self.make_folder(os.path.dirname(key))
-        unfinished = path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")
-        try:
-            with open(unfinished, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        _sync_folder(path.parent)
-
-    def remove(self, key: str, stamp: Stamp) -> None:
-        path = self._root / key
-        with suppress(FileNotFoundError):
-            if _stamp(path.lstat()) == stamp:
-                path.unlink()
-
-    def move(self, key: str, stamp: Stamp, to: str, data: bytes) -> None:  # noqa: ARG002
-        """The file itself is moved: whoever still has it open goes on writing to what was moved, and loses nothing."""
-        path = self._root / key
-        with suppress(FileNotFoundError):
-            if _stamp(path.lstat()) == stamp:
-                os.replace(path, self._root / to)
-
-    def shown(self, key: str) -> str:
-        return str(self._root / key)
-
-    def make_folder(self, key: str) -> None:
-        """Make a folder and those above it, so that they outlast a loss of power."""
-        path = self._root / key
-        missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
-        for folder in reversed(missing):
-            folder.mkdir(exist_ok=True)
-            _sync_folder(folder.parent)
-
-
-def _stamp(status: os.stat_result) -> Stamp | None:
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return Stamp(status.st_size, status.st_mtime_ns, f"{status.st_ino}/{status.st_ctime_ns}")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-class _Bucket:
-    """Drops under an S3 prefix.
-
-    By single requests rather than through cloudpathlib's file cache: an answer to GetObject has the bytes together
-    with their ETag, and an object is deleted only if it still has it.
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
-    """
-
-    def __init__(self, root: "S3Path") -> None:
-        self._client: Any = root.client.client
-        self._bucket = root.bucket
-        self._prefix = f"{root.key.rstrip('/')}/" if root.key else ""
-
-    def entries(self, folder: str) -> Iterator[tuple[str, Stamp | None]]:
-        prefix = f"{self._prefix}{folder}/"
-        with _answering():
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=prefix, Delimiter="/"
-            )
-            for page in pages:
-                for item in page.get("CommonPrefixes", ()):
-                    yield item["Prefix"][len(prefix) : -1], None
-                for item in page.get("Contents", ()):
-                    if item["Key"] != prefix:  # the marker that a console makes for a folder
-                        yield item["Key"][len(prefix) :], _object_stamp(item["Size"], item)
-
-    def read(self, key: str, limit: int | None) -> tuple[bytes, Stamp]:
-        with _answering():
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
-            with answer["Body"] as body:
-                size = answer["ContentLength"]
-                if limit is not None and size > limit:
-                    raise _too_large(size, limit)
-                return body.read(), _object_stamp(size, answer)
-
-    def write(self, key: str, data: bytes) -> None:
-        with _answering():
-            self._client.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=data)
-
-    def remove(self, key: str, stamp: Stamp) -> None:
-        with suppress(FileNotFoundError), _answering():
-            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key, IfMatch=stamp.identity)
-
-    def move(self, key: str, stamp: Stamp, to: str, data: bytes) -> None:
-        self.write(to, data)
-        self.remove(key, stamp)
-
-    def shown(self, key: str) -> str:
-        return f"s3://{self._bucket}/{self._prefix}{key}"
-
-
-def _object_stamp(size: int, item: Mapping[str, Any]) -> Stamp:
-    return Stamp(size, int(item["LastModified"].timestamp()) * 10**9, item["ETag"])
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    """Turn S3's errors into ours: no such object, another one than expected, and everything else."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        if code in ("NoSuchKey", "404", "PreconditionFailed", "ConditionalRequestConflict"):
-            raise FileNotFoundError(code) from None
-        message = f"S3 answered {code or 'with an error'}: check the bucket, the credentials and what they may do"
-        raise SourceError("drops_unreachable", message) from error
-    except BotoCoreError as error:
-        message = f"S3 could not be reached ({type(error).__name__}): check the endpoint and the credentials"
-        raise SourceError("drops_unreachable", message) from error

@@ -20,7 +20,7 @@ from finance_os.evidence.businesses import Connection, ensure_business, ensure_c
 from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import SourceError
 from finance_os.evidence.windows import Days
-from finance_os.sources import drops
+from finance_os.sources import drop_stores, drops
 from finance_os.sources.credentials import Credentials
 from finance_os.sources.drops import Accepted, DropFile, Inbox, Judged, Outcome, Problem, Quarantined, Stamp, Taken
 from finance_os.sources.guard import Take
@@ -641,7 +641,7 @@ def test_a_crash_at_any_request_to_s3(
             for name, value in kept_environment.items():
                 monkeypatch.setenv(name, value)
             for name in ("read", "write", "remove", "move"):
-                power.watch(drops._Bucket, name)
+                power.watch(drop_stores.Bucket, name)
             power.watch(drops, "_record")
 
         for seen in crash_points(monkeypatch, arm, lambda: take_all(database, main, location)):
