@@ -30,8 +30,8 @@ check: $(READY)  ## Lint, types, formatting, and whether Dagster can load the de
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	FINANCE_OS_DAGSTER_DATABASE_URL=postgresql://unused DAGSTER_HOME= \
-		$(BIN)/dagster definitions validate --workspace workspace.yaml
+	@mkdir -p .venv/dagster-home
+	DAGSTER_HOME=$(CURDIR)/.venv/dagster-home $(BIN)/dagster definitions validate --workspace workspace.yaml
 
 bench: $(READY)  ## Measure speed; FULL=1 for the large sizes.
 	@FULL=$(FULL) $(BIN)/python -m finance_os_tests.benchmarks $(ARGS)

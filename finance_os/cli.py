@@ -222,8 +222,12 @@ def audit_verify(business: Annotated[str | None, typer.Option(help="Only this bu
 
     broken = 0
     with opened_database() as database:
-        wanted = database.fetch("SELECT business_id FROM finance_os.businesses ORDER BY 1")
-        for business_id in [row["business_id"] for row in wanted if business in (None, row["business_id"])]:
+        known = [
+            row["business_id"] for row in database.fetch("SELECT business_id FROM finance_os.businesses ORDER BY 1")
+        ]
+        if business is not None and business not in known:
+            raise LookupError(f"there is no business {business!r}; there are {', '.join(known) or 'none'}")
+        for business_id in known if business is None else [business]:
             kept = anchors.read(Settings().anchors_location, business_id)
             verification = verify(database, business_id, kept.anchors)
             for notice in kept.notices:

@@ -5,6 +5,7 @@ others' evidence committed, and fails the step at its end with the list.
 """
 
 import time
+import traceback
 from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,8 @@ from finance_os.defs.metadata import by_day, held_metadata, partition_metadata
 from finance_os.defs.resources import Evidence
 from finance_os.evidence import anchors, audit
 from finance_os.evidence.database import Database
-from finance_os.evidence.extraction import SourceError
 from finance_os.evidence.partitions import DayOfRun, days_of_run, first_records, runs_of_days
-from finance_os.evidence.reading import PendingReads, perform
+from finance_os.evidence.reading import FailedRead, PendingReads, perform_all
 from finance_os.evidence.sync_runs import Read
 from finance_os.evidence.windows import Days, spans
 from finance_os.readiness.source_checks import Subject, judge_and_record
@@ -49,30 +49,20 @@ class RawRecordIOManager(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: PendingReads) -> None:
         """Stage every read; attach what was staged to each partition; fail at the end if a read failed."""
         database = self.evidence.database
-        finished: list[dict[str, Any]] = []
-        failures: list[tuple[Read, SourceError]] = []
-        for read in obj.reads:
-            try:
-                finished.append(
-                    perform(
-                        database,
-                        read,
-                        obj.origin,
-                        chunk_rows=settings().chunk_rows,
-                        progress=_Progress(context, read),
-                    )
-                )
-            except SourceError as error:
-                context.log.error(f"{read.connection}, {read.days}: {error}")
-                failures.append((read, error))
+        progress = _Progress(context)
+        finished, failures = perform_all(database, obj, chunk_rows=settings().chunk_rows, progress=progress)
+        for failed in failures:
+            context.log.error(f"{failed.read.connection}, {failed.read.days}: {failed.error}")
+            if failed.cause is not None:
+                context.log.error("".join(traceback.format_tb(failed.cause.__traceback__)))
         self._describe(context, finished)
         if failures:
             self._judge(context)
             raise dg.Failure(
                 f"{len(failures)} of {len(obj.reads)} reads failed: "
-                + "; ".join(f"{read.connection} ({read.days}): {error}" for read, error in failures),
+                + "; ".join(f"{failed.read.connection} ({failed.read.days}): {failed.error}" for failed in failures),
                 metadata={"failed reads": dg.MetadataValue.md(_failure_table(failures))},
-                allow_retries=any(not error.permanent for _, error in failures),
+                allow_retries=any(not failed.error.permanent for failed in failures),
             )
 
     def load_input(self, context: dg.InputContext) -> "pa.Table | pd.DataFrame":
@@ -147,14 +137,14 @@ def _anchor(database: Database, businesses: Iterable[str]) -> dict[str, Any]:
 class _Progress:
     """Says in the run's log how far a long read has come."""
 
-    def __init__(self, context: dg.OutputContext, read: Read) -> None:
-        self._context, self._read = context, read
+    def __init__(self, context: dg.OutputContext) -> None:
+        self._context = context
         self._said = time.monotonic()
 
-    def __call__(self, rows: int, chunks: int) -> None:
+    def __call__(self, read: Read, rows: int, chunks: int) -> None:
         if time.monotonic() - self._said >= _PROGRESS_SECONDS:
             self._said = time.monotonic()
-            self._context.log.info(f"{self._read.connection}: {rows:,} rows staged in {chunks} chunks")
+            self._context.log.info(f"{read.connection}: {rows:,} rows staged in {chunks} chunks")
 
 
 def _business_of(context: dg.InputContext) -> str | None:
@@ -164,9 +154,9 @@ def _business_of(context: dg.InputContext) -> str | None:
         return None
 
 
-def _failure_table(failures: Iterable[tuple[Read, SourceError]]) -> str:
+def _failure_table(failures: Iterable[FailedRead]) -> str:
     lines = ["| connection | days | code | what to do |", "| --- | --- | --- | --- |"]
-    lines += [f"| {read.connection} | {read.days} | {e.code} | {e.message} |" for read, e in failures]
+    lines += [f"| {f.read.connection} | {f.read.days} | {f.error.code} | {f.error.message} |" for f in failures]
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """The code location, assembled from the sources' declarations."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ def build_defs(
 
     The IO manager stages into the same `evidence` as the rest, replaced or not.
     """
+    # Freshness policies and code versions are "beta" in Dagster's words, which it would repeat for every asset.
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
     overrides = dict(resource_overrides or {})
     evidence = overrides.pop("evidence", None) or Evidence(source_systems=[source.system for source in sources])
     resources = {"evidence": evidence, RAW_RECORDS: RawRecordIOManager(evidence, sources), **overrides}

@@ -18,7 +18,7 @@ from finance_os.sources.credentials import CredentialsMissing, find_credentials
 from finance_os.sources.source import Reads, Source
 
 OVERLAP = timedelta(minutes=10)
-"""For this long, drops accepted around the last one that was seen are requested again; their run key makes that harmless.
+"""For this long, drops accepted around the last one that was seen are requested again: their run key makes it harmless.
 
 A verdict bears the time when its transaction began, so one that committed late may bear an earlier time.
 """

@@ -27,8 +27,17 @@ class Connection:
 
 
 def ensure_business(database: Database, business_id: str, name: str, time_zone: str) -> None:
-    """Record a business, or bring its name and time zone up to date."""
+    """Record a business, or bring its name and time zone up to date, and that of connections that follow it."""
     with database.transaction() as connection:
+        connection.execute(
+            """
+            UPDATE finance_os.connections AS connection SET time_zone = %(time_zone)s
+            FROM finance_os.businesses AS business
+            WHERE business.business_id = %(business_id)s AND connection.business_id = business.business_id
+              AND connection.time_zone = business.time_zone AND business.time_zone <> %(time_zone)s
+            """,
+            {"business_id": business_id, "time_zone": time_zone},
+        )
         connection.execute(
             """
             INSERT INTO finance_os.businesses (business_id, name, time_zone) VALUES (%s, %s, %s)

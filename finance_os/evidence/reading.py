@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -59,6 +60,41 @@ class HeldEvidence:
             },
         )
         return [row["source_id"] for row in rows]
+
+
+@dataclass(frozen=True)
+class FailedRead:
+    """A read that failed. `cause` is the defect, where it was not something that a source reported."""
+
+    read: Read
+    error: SourceError
+    cause: Exception | None = None
+
+
+def perform_all(
+    database: Database,
+    pending: PendingReads,
+    *,
+    chunk_rows: int,
+    progress: Callable[[Read, int, int], None] = lambda _read, _rows, _chunks: None,
+) -> tuple[list[dict[str, Any]], list[FailedRead]]:
+    """Stage every read, each as a sync run of its own: the rows of the runs, and what failed.
+
+    One read's failure, even by a defect, does not keep the others from being staged.
+    """
+    finished: list[dict[str, Any]] = []
+    failures: list[FailedRead] = []
+    for read in pending.reads:
+        try:
+            finished.append(
+                perform(database, read, pending.origin, chunk_rows=chunk_rows, progress=partial(progress, read))
+            )
+        except SourceError as error:
+            failures.append(FailedRead(read, error))
+        except Exception as defect:
+            error = SourceError("internal_error", f"{type(defect).__name__}: this is a defect; the log shows where")
+            failures.append(FailedRead(read, error, defect))
+    return finished, failures
 
 
 def perform(

@@ -261,7 +261,7 @@ def idempotency(database: Database, subject: Subject, days: Days) -> list[Verdic
             Status.BLOCKED if blocker else Status.READY,
             evidence,
             blocker=blocker,
-            remedy="Stored evidence was altered: it does not hash to its key. Find out by whom; read the day again."
+            remedy="Stored evidence was altered: it does not hash to its key. Find out by whom, and restore it."
             if blocker
             else None,
             details={

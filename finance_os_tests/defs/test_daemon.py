@@ -32,7 +32,7 @@ from finance_os.sources.registry import SOURCES
 from finance_os_tests.conftest import create_database, drop_database
 from finance_os_tests.defs.conftest import REFERENCES, ZONES, days_ago
 
-PATIENCE = 150.0
+PATIENCE = 240.0
 PASSWORD = "hunter2canary"
 
 INSTIGATORS = """

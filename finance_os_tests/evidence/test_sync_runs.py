@@ -648,6 +648,24 @@ def test_a_read_that_is_taken_over_midway_says_so_and_ends_nothing(database: Dat
     assert not events(database, row["sync_run_id"])
 
 
+def test_a_worker_that_is_replaced_within_a_chunk_commits_nothing_of_it(
+    database: Database, acme: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes a run over does not wait for the chunk: its counts and checkpoint are what is fenced off."""
+    asked = staging.require_worker
+
+    def replaced_just_after(connection: Any, run: SyncRun) -> None:
+        asked(connection, run)
+        with database.transaction() as another:
+            another.execute("UPDATE finance_os.source_sync_runs SET worker = gen_random_uuid()")
+
+    monkeypatch.setattr(staging, "require_worker", replaced_just_after)
+    with pytest.raises(TakenOver):
+        perform(database, Vendor().read(acme), ORIGIN, chunk_rows=1)
+    assert not any(evidence_state(database).values())
+    assert run_status(database, runs(database)[0]["sync_run_id"]) == ("running", None)
+
+
 # --- whatever is raised, the next read goes on
 
 

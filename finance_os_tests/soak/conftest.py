@@ -1,4 +1,4 @@
-"""What the soak shares: one sandbox that stands still, evidence of three days before, and how it ends undisturbed.
+"""What the soak shares: one sandbox that stands still, evidence of four days before, and how it ends undisturbed.
 
 `make soak` runs SOAK_SEEDS seeds, marked `soak`; a plain run takes a handful of them, unmarked.
 """
@@ -30,8 +30,8 @@ from finance_os_tests.soak import worker
 from finance_os_tests.soak.state import State, state_of
 
 PRESENT = datetime(2026, 3, 18, 12, 30, tzinfo=UTC)
-EARLIER = PRESENT - timedelta(days=3)
-RECENT = Days(PRESENT.date() - timedelta(days=9), PRESENT.date())
+EARLIER = PRESENT - timedelta(days=4)
+RECENT = Days(PRESENT.date() - timedelta(days=12), PRESENT.date())
 OLD = Days(PRESENT.date() - timedelta(days=44), PRESENT.date() - timedelta(days=38))
 HANDFUL = 5
 BUSINESSES = (("acme", "America/New_York", ""), ("globex", "Asia/Tokyo", "GLOBEX_"))
@@ -95,7 +95,7 @@ def finished(process: BaseProcess, seconds: float = 120) -> int:
 
 @pytest.fixture(scope="session")
 def scene(server_url: str, template_name: str) -> Iterator[Scene]:
-    """The sandbox, and a template that holds what was read three days before the present."""
+    """The sandbox, and a template that holds what was read four days before the present."""
     names = [f"soak_{os.getpid()}_{name}" for name in ("template", "reference")]
     gravity = f"soak_{os.getpid()}_gravity"
     with tempfile.TemporaryDirectory(prefix="finance-os-soak-") as temporary:
@@ -103,7 +103,7 @@ def scene(server_url: str, template_name: str) -> Iterator[Scene]:
         with running_sandbox(
             seed=11,
             days=50,
-            size=5,
+            size=16,
             until=EARLIER,
             accounts=2,
             gravity_admin_url=server_url,
@@ -121,7 +121,16 @@ def scene(server_url: str, template_name: str) -> Iterator[Scene]:
             _prepare(Database(urls[0]), folder / "exports", environment)
             epoch = time.time()
             earlier = _orders(urls[0], _folder(folder, "earlier"), environment, EARLIER.timestamp() - epoch)
-            assert finished(started(replace(earlier, present=EARLIER, days=(RECENT,), chunk_rows=1_000))) == 0
+            assert (
+                finished(
+                    started(
+                        replace(earlier, present=EARLIER, days=(Days(RECENT.first, EARLIER.date()),), chunk_rows=1_000)
+                    )
+                )
+                == 0
+            )
+            sandbox.advance_to(PRESENT - timedelta(hours=1))
+            _change_customers(Database(urls[0]), sandbox)
             sandbox.advance_to(PRESENT)
             _remove_rows(server_url, gravity)
             shift = PRESENT.timestamp() - epoch
@@ -145,7 +154,7 @@ def scene(server_url: str, template_name: str) -> Iterator[Scene]:
 
 @pytest.fixture
 def copy(scene: Scene) -> Iterator[Database]:
-    """A finance database as it was three days ago, of the test's own."""
+    """A finance database as it was four days ago, of the test's own."""
     name = f"soak_{os.getpid()}_copy"
     yield Database(create_database(scene.server_url, name, scene.template))
     drop_database(scene.server_url, name)
@@ -172,6 +181,19 @@ def _prepare(database: Database, exports: Path, environment: Mapping[str, str]) 
             for file in look(drops, connection, RHO.reads).waiting:
                 taken = take(database, connection, judge, file, location=drops, credentials=Credentials({}))
                 assert taken.outcome is Outcome.ACCEPTED, taken
+
+
+def _change_customers(database: Database, sandbox: Running) -> None:
+    """Give those that were read before another phone number, and tell of it in the event log."""
+    for account, (business_id, _, _) in enumerate(BUSINESSES):
+        for row in database.fetch(
+            """
+            SELECT source_id FROM finance_os.raw_record_heads
+            WHERE business_id = %s AND object_type = 'stripe_customer' AND NOT removed ORDER BY source_id
+            """,
+            (business_id,),
+        ):
+            sandbox.change("update", id=row["source_id"], values={"phone": "+1 555 0100"}, account=account)
 
 
 def _remove_rows(server_url: str, gravity: str) -> None:

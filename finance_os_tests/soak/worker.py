@@ -30,14 +30,18 @@ from finance_os.evidence.extraction import SourceError
 from finance_os.evidence.reading import perform
 from finance_os.evidence.sync_runs import Origin, Read, Trigger
 from finance_os.evidence.windows import Days
+from finance_os.sources import gravity, rho
 from finance_os.sources.drops import accepted_drops
 from finance_os.sources.gravity import GRAVITY
 from finance_os.sources.planning import plan_reads
 from finance_os.sources.rho import RHO
 from finance_os.sources.source import Source
-from finance_os.sources.stripe import STRIPE
+from finance_os.sources.stripe import STRIPE, client
 from finance_os.sources.stripe.client import Patience
 from finance_os.sources.stripe.client import connect as connect_stripe
+
+# Small pages: a chunk holds whole ones, and there is to be many a commit to be killed between.
+client.PAGE_SIZE, gravity.ROWS_PER_PAGE, rho.PAGE_ROWS = 5, 60, 7
 
 IMPATIENT = Patience(connect=5, read=5, attempts=3, first_wait=0.01, longest_wait=0.05)
 
