@@ -39,5 +39,5 @@ bench: $(READY)  ## Measure speed; FULL=1 for the large sizes.
 soak: $(READY)  ## Kill backfills at random moments, 50 times, and compare what is left.
 	@SOAK_SEEDS=$${SOAK_SEEDS:-50} $(BIN)/python -m pytest -m soak -n 2 $(ARGS)
 
-clean:  ## Remove everything that running left behind.
+clean:  ## Remove the environment and everything kept in var/: the embedded database, handed-in files, anchors.
 	rm -rf .venv var .pytest_cache .ruff_cache .hypothesis

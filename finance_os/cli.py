@@ -52,6 +52,7 @@ def opened_database(*, require_schema: bool = True) -> "Iterator[Database]":
 def main() -> None:
     """Run the command; an expected failure is one line that says what to do, and status 1."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped on the way out
+    from finance_os.evidence.anchors import DamagedAnchor
     from finance_os.evidence.database import SchemaNotCurrent
     from finance_os.local.dagster_process import DagsterDidNotStart
     from finance_os.local.demo import DemoFailed
@@ -59,7 +60,9 @@ def main() -> None:
 
     try:
         app()
-    except (SchemaNotCurrent, DagsterDidNotStart, DemoFailed, DagsterRefused, LookupError) as error:
+    except (SchemaNotCurrent, DagsterDidNotStart, DemoFailed, DagsterRefused, DamagedAnchor, LookupError) as error:
+        if isinstance(error, KeyError | IndexError):
+            raise  # a defect, which a word in red would hide
         errors.print(f"[red]{error}[/]")
         raise SystemExit(1) from None
     except ValidationError as error:
@@ -114,8 +117,11 @@ def dev(
 def status(business: Annotated[str | None, typer.Option(help="Only this business.")] = None) -> None:
     """Show what is staged and what is ready."""
     from finance_os.local.summary import print_summary
+    from finance_os.readiness.source_checks import judge_freshness
+    from finance_os.sources.registry import SOURCES
 
     with opened_database() as database:
+        judge_freshness(database, SOURCES)
         print_summary(database, console, business)
 
 

@@ -16,7 +16,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """The installation's settings; each field is read from `FINANCE_OS_<FIELD>`."""
 
-    model_config = SettingsConfigDict(env_prefix="FINANCE_OS_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="FINANCE_OS_", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
+    )
 
     home: Path = Field(default=Path("var"), description="Where the embedded database and local files live.")
     database_url: SecretStr | None = Field(
@@ -45,7 +47,6 @@ class Settings(BaseSettings):
         default=None, description="Folder or s3:// prefix for audit anchors; unset means `home`/anchors."
     )
     chunk_rows: int = Field(default=10_000, ge=1, le=100_000, description="Most records committed at a time.")
-    pool: int = Field(default=2, ge=1, description="Calls at the same time on one vendor.")
 
     @field_validator("timezone")
     @classmethod
@@ -55,6 +56,13 @@ class Settings(BaseSettings):
         except (KeyError, ValueError, OSError) as error:
             raise ValueError(f"{name!r} is not an IANA time zone; write one such as 'America/New_York'") from error
         return name
+
+    @field_validator("database_url", "owner_database_url", "dagster_database_url")
+    @classmethod
+    def _database_address(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("a database's address begins with postgresql://")  # its text may hold a password
+        return url
 
     @property
     def drops_location(self) -> str:

@@ -23,5 +23,8 @@ def source_job(source: Source) -> UnresolvedAssetJobDefinition:
 
 
 def bulk_tags(source: Source) -> dict[str, str]:
-    """Tags of a run that reads a source's days: dagster.yaml lets one such run a source go at a time."""
+    """Tags of a run that reads a source's days: dagster.yaml lets one such run a source go at a time.
+
+    A backfill from the UI does not bear them; the pool of the source limits it.
+    """
     return {"finance_os/source_system": source.system, "finance_os/bulk": source.system}

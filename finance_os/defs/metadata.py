@@ -8,7 +8,10 @@ import dagster as dg
 
 from finance_os.evidence.canonical import decode
 from finance_os.evidence.partitions import DayOfRun
-from finance_os.sources.source import Source, SourceObject
+from finance_os.sources.source import IDEMPOTENCY_KEY, Source, SourceObject
+
+TABLE_NAME = "finance_os.raw_source_records"
+"""Where evidence is staged, for the UI."""
 
 _EVIDENCE_COLUMNS = (
     dg.TableColumn("business_id", "text", "The business (tenant) that the record belongs to."),
@@ -21,13 +24,14 @@ _EVIDENCE_COLUMNS = (
 def definition_metadata(source: Source, obj: SourceObject[Any]) -> dict[str, Any]:
     """What is true of a source asset whether it was ever read or not."""
     return {
-        "dagster/table_name": "finance_os.raw_source_records",
+        "dagster/table_name": TABLE_NAME,
         "dagster/column_schema": column_schema(obj),
         "source": source.title,
         "reads": obj.reads.value,
         "SLA": str(source.sla),
         "cursor strategy": source.cursor_strategy,
         "evidence policy": source.evidence_policy,
+        "idempotency key": IDEMPOTENCY_KEY,
         "write boundary": source.write_boundary,
     }
 

@@ -11,6 +11,7 @@ from finance_os.defs.jobs import bulk_tags
 from finance_os.defs.resources import Evidence
 from finance_os.evidence.businesses import active_connections
 from finance_os.evidence.scheduled_syncs import request_scheduled_sync
+from finance_os.evidence.sync_runs import end_abandoned
 from finance_os.evidence.windows import day_of
 from finance_os.settings import settings
 from finance_os.sources.planning import due_days
@@ -46,6 +47,7 @@ def daily_sync(sources: Sequence[Source]) -> tuple[dg.ScheduleDefinition, Unreso
         zone = ZoneInfo(settings().timezone)
         today = day_of(due, zone)
         scheduled_sync_id = f"daily-{today}"
+        end_abandoned(evidence.database)
         request_scheduled_sync(evidence.database, scheduled_sync_id, today, [source.system for source in scheduled])
         for source in scheduled:
             days = due_days(active_connections(evidence.database, source.system), due, zone)

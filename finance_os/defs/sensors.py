@@ -58,7 +58,12 @@ def _drop_sensor(source: Source) -> dg.SensorDefinition:
             place = str(connection)
             try:
                 following.seen[place], words = _take_settled(source, evidence, connection, cursor.seen.get(place))
-            except (SourceError, CredentialsMissing) as error:  # of this connection: the others go on
+            except (
+                SourceError,
+                CredentialsMissing,
+                ValueError,
+                OSError,
+            ) as error:  # of this connection: the others go on
                 context.log.error(f"{connection}: its files wait: {error}")
                 following.seen[place] = cursor.seen.get(place, {})
                 words = [f"{connection}: {error}"]

@@ -31,10 +31,12 @@ class Kind(StrEnum):
 class DayState(StrEnum):
     """How much of a day a read could see.
 
-    whole: the day was over; partial: it was not; unobservable: the source no longer tells.
+    whole: the day was over; created: likewise, but the source only tells what was created in it, not what changed;
+    partial: the day was not over; unobservable: the source no longer tells.
     """
 
     WHOLE = "whole"
+    CREATED = "created"
     PARTIAL = "partial"
     UNOBSERVABLE = "unobservable"
 
@@ -81,12 +83,6 @@ class Notice(msgspec.Struct, frozen=True):
     """Something a reader of this evidence should know, in one sentence without personal data."""
 
     text: str
-
-
-class Requested(msgspec.Struct, frozen=True):
-    """What has been asked of the vendor so far: counts by `"METHOD host"`."""
-
-    counts: dict[str, int]
 
 
 Item = Page | RemoteCount | Notice

@@ -9,7 +9,8 @@ from datetime import date
 from finance_os.evidence.database import Database
 from finance_os.evidence.windows import Days
 
-# The runs that make up each day. An unobservable day never hides what was read while it could be. A day that was read
+# The runs that make up each day. A read that could see less of it (nothing, or not what changed) never hides one that
+# saw more. A day that was read
 # whole is later than one that was not over, also where its run began first (and crashed, and was gone on with).
 RUNS_OF_DAYS = """
     SELECT day.business_id, day.partition_day, day.sync_run_id, day.kind
@@ -25,7 +26,8 @@ RUNS_OF_DAYS = """
             AND later.kind IN ('window', 'snapshot') AND later.state <> 'unobservable'
             AND CASE WHEN day.kind IN ('window', 'snapshot') AND (day.state, later.state) IN
                               (('partial', 'whole'), ('whole', 'partial'))
-                     THEN later.state = 'whole' ELSE later.sync_run_id > day.sync_run_id END)
+                     THEN later.state = 'whole' ELSE later.sync_run_id > day.sync_run_id END
+            AND NOT (later.state = 'created' AND day.state = 'whole'))
 """
 
 

@@ -25,7 +25,7 @@ from psycopg.rows import tuple_row
 from finance_os.evidence.canonical import canonical_json
 from finance_os.evidence.chunks import Chunk, Part, Unstageable, chunks, digest_of
 from finance_os.evidence.database import Database, DatabaseConnection, lock_objects
-from finance_os.evidence.extraction import Extraction, Item, Notice, RemoteCount
+from finance_os.evidence.extraction import Extraction, Item, Kind, Notice, RemoteCount
 from finance_os.evidence.sync_runs import SyncRun, record_progress, require_worker
 
 _ID_BLOCK = 1_000  # INCREMENT BY of finance_os.record_ids
@@ -409,11 +409,16 @@ def _known_versions(
 def _move(
     connection: DatabaseConnection, run: SyncRun, part: Part, other: Mapping[int, _Head], writes: _Writes
 ) -> None:
-    """Decide for each record that differs from its head whether the head moves to it."""
+    """Decide for each record that differs from its head whether the head moves to it.
+
+    A snapshot shows all that there is at its time: a later one is believed even where the source's own version went
+    down (a joined row vanished, a backup was restored).
+    """
+    snapshot = run.read.kind is Kind.SNAPSHOT
     candidates = {
         position: head
         for position, head in other.items()
-        if _is_newer(part.versions[position], part.requested_at[position], head)
+        if _is_newer(None if snapshot else part.versions[position], part.requested_at[position], head)
     }
     confirmed = _confirmed_later(
         connection, run, {head.record_id: part.requested_at[position] for position, head in candidates.items()}
@@ -421,7 +426,9 @@ def _move(
     for position, head in other.items():
         record_id, source_id = writes.record_ids[position], part.source_ids[position]
         version, requested_at = part.versions[position], part.requested_at[position]
-        overtakes = version is not None and head.source_version is not None and version > head.source_version
+        overtakes = (
+            not snapshot and version is not None and head.source_version is not None and version > head.source_version
+        )
         if position not in candidates or (head.record_id in confirmed and not overtakes):
             writes.outcomes[position] = "stale"
             continue

@@ -70,7 +70,7 @@ def _main_job(settings: Settings, console: Console, stack: Stack, dagster: Dagst
     console.print(f"Backfills of {span} are requested for {', '.join(title for title, _ in backfills.values())}.")
     inbox = bank_folder(settings)
     if stack.sandbox is None or inbox is None:
-        console.print("No bank files are handed in: FINANCE_OS_DROPS is set, and what lies there is yours.")
+        console.print("No bank files are handed in: the sandbox does not write to S3.")
     else:
         _hand_in_broken_file(stack, span)
         console.print(f"{_waiting_files(inbox)} bank exports, one of them broken, are waiting in {inbox}.")

@@ -81,8 +81,9 @@ def running_stack(settings: Settings, *, days: int, size: int = 20, seed: int = 
 
 
 def bank_folder(settings: Settings) -> Path | None:
-    """Where the sandbox's bank files are handed in; `None` where the drop location is configured: that is for real ones."""
-    return Path(settings.drops_location) / settings.business / "rho" if settings.drops is None else None
+    """Where the plain installation's bank files are handed in; `None` where that is on S3."""
+    location = settings.drops_location
+    return None if "://" in location else Path(location) / settings.business / "rho"
 
 
 def checkout() -> Path:

@@ -22,7 +22,7 @@ from finance_os.sources.source import Reads, Source, SourceObject
 DAY_NOT_OVER = "completeness_day_not_over"
 """Blocker of a day that was read before it ended. It goes away by itself: the next daily sync reads the day again."""
 
-_FULLEST = ("whole", "partial", "unobservable")
+_FULLEST = ("whole", "created", "partial", "unobservable")
 
 EXAMPLES = 5
 """How many offending records a verdict names."""
@@ -60,8 +60,8 @@ def freshness(database: Database, subject: Subject, days: Days) -> list[Verdict]
     """Ready while the last successful read reaches to within the SLA; stale after that; pending if there is none.
 
     A read of a window reaches to the window's end, so a backfill of old days makes nothing fresh. A drop reaches to
-    when it was staged. A targeted read says nothing of the other objects, and a window that had not begun nothing at
-    all. A business is as fresh as the connection that was read longest ago.
+    when the newest of its files was received: reading an old one again makes nothing fresh. A targeted read says
+    nothing of the other objects, and a window that had not begun nothing at all. A business is as fresh as the connection that was read longest ago.
     """
     rows = database.fetch(
         """
@@ -69,8 +69,13 @@ def freshness(database: Database, subject: Subject, days: Days) -> list[Verdict]
                CASE WHEN bool_and(reach.reached IS NOT NULL) THEN min(reach.reached) END AS reached
         FROM finance_os.connections AS connection
         LEFT JOIN LATERAL (
-            SELECT max(CASE kind WHEN 'drop' THEN completed_at ELSE least(window_end, completed_at) END) AS reached
+            SELECT max(CASE kind WHEN 'drop' THEN coalesce(handed_in.at, completed_at)
+                            ELSE least(window_end, completed_at) END) AS reached
             FROM finance_os.source_sync_runs AS run
+            LEFT JOIN LATERAL (
+                SELECT max((target::jsonb ->> 'received_at')::timestamptz) AS at
+                FROM unnest(run.targets) AS target WHERE run.kind = 'drop' AND target LIKE '{%%'
+            ) AS handed_in ON true
             WHERE run.business_id = connection.business_id AND run.source_system = %(source_system)s
               AND run.object_type = %(object_type)s AND run.connection_id = connection.connection_id
               AND run.status = 'succeeded' AND run.kind <> 'targeted' AND run.window_start < run.window_end
@@ -363,6 +368,14 @@ def judge_and_record(
     found = {check.name: check.evaluate(database, subject, days) for check in SOURCE_CHECKS}
     verdicts.record(database, [verdict for each in found.values() for verdict in each], dagster_run_id)
     return found
+
+
+def judge_freshness(database: Database, sources: Iterable[Source]) -> None:
+    """Check the freshness of every object type now and record it: it goes stale without anybody's doing."""
+    today = datetime.now(UTC).date()
+    subjects = [Subject.of(source, obj) for source in sources for obj in source]
+    found = [verdict for subject in subjects for verdict in freshness(database, subject, Days(today, today))]
+    verdicts.record(database, found)
 
 
 def _run_ids(database: Database, subject: Subject, days: Days) -> list[int]:

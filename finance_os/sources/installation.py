@@ -10,11 +10,11 @@ from finance_os.settings import Settings
 def ensure_installation(database: Database, settings: Settings, source_systems: Iterable[str]) -> None:
     """Record the settings' business, and a connection for each source system that it has none for.
 
-    Does nothing where other businesses are recorded and the settings' one is not: such an installation keeps its
-    own list.
+    Does nothing where other businesses are recorded and none is set by name: such an installation keeps its own
+    list.
     """
     businesses = {row["business_id"] for row in database.fetch("SELECT business_id FROM finance_os.businesses")}
-    if businesses and settings.business not in businesses:
+    if businesses and settings.business not in businesses and "business" not in settings.model_fields_set:
         return
     ensure_business(database, settings.business, settings.business_name, settings.timezone)
     connected = {

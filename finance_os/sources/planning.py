@@ -43,7 +43,13 @@ def plan_reads(
         extract: Callable[[Request], AbstractContextManager[Extraction]] | None,
         *notices: str,
     ) -> Read:
-        states = {day: DayState.PARTIAL if state is DayState.WHOLE and day >= today else state for day in span}
+        states = dict.fromkeys(span, state)
+        if state is DayState.WHOLE:
+            # Of the day on which the source's memory begins, it knows a part only.
+            known_since = today - obj.changes_known_for + timedelta(days=1) if obj.changes_known_for else span.first
+            states = {
+                day: DayState.PARTIAL if day >= today else state if day >= known_since else obj.beyond for day in span
+            }
         if kind is Kind.SNAPSHOT:
             states = {today: DayState.WHOLE}
         window = window_of(span, connection.zone).until(now)
@@ -94,6 +100,8 @@ def opening(
             credentials = find_credentials(connection.secret_reference, source.credentials, source.options)
         except CredentialsMissing as error:
             raise CannotTry("credentials_missing", f"set {', '.join(error.names)}", permanent=True) from None
+        except ValueError as error:
+            raise CannotTry("secret_reference_unknown", str(error), permanent=True) from None
         with source.open(credentials) as reader:
             yield source.extract(reader, obj, request)
 

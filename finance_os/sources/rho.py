@@ -8,7 +8,8 @@ So the names in `Columns` are assumed. FINANCE_OS_RHO_COLUMNS replaces them, fie
 
 A file is read as a whole or refused as a whole: whatever could be meant in two ways is refused with the row and the
 column. Files must hold whole days; what two exports both hold is then the same records under the same source IDs,
-whatever the order of rows or of files.
+whatever the order of rows or of files. A row without a transaction ID is named by its day, so one that is exported
+while it is pending and again on another day, posted, is two: export the transaction ID, or posted rows only.
 """
 
 import csv

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from finance_os.evidence.canonical import parse_path
-from finance_os.evidence.extraction import Extraction, Request
+from finance_os.evidence.extraction import DayState, Extraction, Request
 from finance_os.sources.credentials import Credentials
 from finance_os.sources.drops import Judge
 from finance_os.sources.guard import Get, Query, Take
@@ -60,7 +60,8 @@ class SourceObject(Generic[Detail]):
     `columns` documents the fields that people look for (a payload may hold more). `shown` names those that may
     be printed: no names, no addresses, no free text. `volatile` fields change from read to read and say nothing:
     they are not kept (`"lines.data.*.url"` walks over a list). `settles` is a field and the value that it
-    loses without any event; current records that still have it are read again. `detail` is the source's own.
+    loses without any event; current records that still have it are read again. `changes_known_for` is how long the
+    source tells what changed in a window; of older days it tells what `beyond` says. `detail` is the source's own.
     """
 
     object_type: str
@@ -71,6 +72,8 @@ class SourceObject(Generic[Detail]):
     shown: tuple[str, ...] = ()
     volatile: tuple[str, ...] = ()
     settles: tuple[str, str] | None = None
+    changes_known_for: timedelta | None = None
+    beyond: DayState = DayState.CREATED
 
     @property
     def volatile_paths(self) -> tuple[tuple[str, ...], ...]:
@@ -103,6 +106,7 @@ class Source:
     extract: Callable[[Any, SourceObject[Any], Request], Extraction]
     options: tuple[str, ...] = ()
     judge: Judge | None = None
+    api_version: str | None = None
     kinds: tuple[str, ...] = ()
     write_boundary: str = "Finance database only"
 

@@ -58,7 +58,10 @@ def main() -> None:
     file = Settings().home / "bench.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     rows = [{"name": f.name, "value": f.value, "unit": f.unit, "target": f.target, "holds": f.holds} for f in figures]
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(rows)))
+    measured = {row["name"]: row for row in rows}
+    before = msgspec.json.decode(file.read_bytes()) if wanted and file.exists() else []
+    kept = [row for row in before if row["name"] not in measured]
+    file.write_bytes(msgspec.json.format(msgspec.json.encode([*kept, *rows])))
     console.print(f"Written to {file}.")
     if any(figure.holds is False for figure in figures):
         raise SystemExit(1)

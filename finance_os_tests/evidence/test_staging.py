@@ -108,9 +108,18 @@ def test_an_empty_snapshot_removes_all(database: Database, acme: Connection) -> 
     assert heads(database) == {"in_1": None, "in_2": None}
 
 
-def test_a_snapshot_that_shows_an_older_version_does_not_remove_it(database: Database, acme: Connection) -> None:
+def test_a_later_snapshot_is_believed_though_the_version_went_down(database: Database, acme: Connection) -> None:
     stage(database, acme, page(record("in_1", "new", version=2), minute=1))
-    run = stage(database, acme, page(record("in_1", "old", version=1), minute=5), kind=Kind.SNAPSHOT)
+    run = stage(database, acme, page(record("in_1", "restored", version=1), minute=5), kind=Kind.SNAPSHOT)
+    assert counts(run) == (0, 1, 0, 0, 0)
+    assert heads(database) == {"in_1": "restored"}
+
+
+def test_an_earlier_snapshot_neither_moves_nor_removes_what_was_read_later(
+    database: Database, acme: Connection
+) -> None:
+    stage(database, acme, page(record("in_1", "new", version=2), minute=5))
+    run = stage(database, acme, page(record("in_1", "old", version=3), minute=1), kind=Kind.SNAPSHOT)
     assert counts(run) == (0, 0, 0, 1, 0)
     assert heads(database) == {"in_1": "new"}
 

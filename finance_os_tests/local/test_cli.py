@@ -177,13 +177,13 @@ def test_status_says_what_is_staged_and_what_is_not_ready(
     assert "rho_cash_transaction" not in narrowed
 
 
-def test_status_of_an_installation_that_was_never_checked_does_not_say_ready(
+def test_status_of_an_installation_that_was_never_read_does_not_say_ready(
     finance_os: Run, database: Database, acme: Connection
 ) -> None:
     shown = finance_os("status")
     assert shown.returncode == 0
     assert "is ready" not in shown.stdout
-    assert "Nothing was checked yet" in shown.stdout
+    assert "freshness_no_sync_run" in shown.stdout
 
 
 @pytest.mark.parametrize(

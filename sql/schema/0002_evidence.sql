@@ -4,7 +4,7 @@
 CREATE TABLE finance_os.businesses (
     business_id text COLLATE "C" PRIMARY KEY CHECK (business_id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
     name        text NOT NULL,
-    time_zone   text NOT NULL,
+    time_zone   text NOT NULL CHECK (timestamptz '2000-01-01 00:00Z' AT TIME ZONE time_zone IS NOT NULL),
     created_at  timestamptz NOT NULL DEFAULT now()
 );
 
@@ -14,7 +14,7 @@ CREATE TABLE finance_os.connections (
     source_system    text COLLATE "C" NOT NULL,
     external_account text NOT NULL,
     secret_reference text NOT NULL,
-    time_zone        text NOT NULL,
+    time_zone        text NOT NULL CHECK (timestamptz '2000-01-01 00:00Z' AT TIME ZONE time_zone IS NOT NULL),
     active           boolean NOT NULL DEFAULT true,
     created_at       timestamptz NOT NULL DEFAULT now(),
     UNIQUE (business_id, source_system, external_account)
@@ -152,7 +152,7 @@ CREATE TABLE finance_os.source_sync_partitions (
     sync_run_id    bigint NOT NULL REFERENCES finance_os.source_sync_runs,
     connection_id  bigint NOT NULL REFERENCES finance_os.connections,
     kind           text NOT NULL,
-    state          text NOT NULL CHECK (state IN ('whole', 'partial', 'unobservable')),
+    state          text NOT NULL CHECK (state IN ('whole', 'created', 'partial', 'unobservable')),
     rows_extracted bigint NOT NULL,
     rows_new       bigint NOT NULL,
     rows_changed   bigint NOT NULL,
@@ -167,7 +167,8 @@ CREATE TABLE finance_os.source_sync_partitions (
 COMMENT ON TABLE finance_os.source_sync_partitions IS
     'What a finished sync run says of each day it covered; written in the transaction that ends the run.';
 COMMENT ON COLUMN finance_os.source_sync_partitions.state IS
-    'whole: the day was over and read to its end; partial: the day was not over; unobservable: the source no longer tells.';
+    'whole: the day was over and read to its end; created: likewise, but the source only tells what was created in it, '
+    'not what changed; partial: the day was not over; unobservable: the source no longer tells.';
 CREATE INDEX source_sync_partitions_run ON finance_os.source_sync_partitions (sync_run_id);
 
 CREATE TABLE finance_os.raw_record_heads (
@@ -237,7 +238,6 @@ CREATE TABLE finance_os.check_results (
     blocker         text,
     evidence_hash   text NOT NULL,
     details         jsonb NOT NULL,
-    sync_run_id     bigint,
     dagster_run_id  text,
     recorded_at     timestamptz NOT NULL DEFAULT now(),
     CHECK ((status = 'ready') = (blocker IS NULL))

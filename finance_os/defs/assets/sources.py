@@ -8,6 +8,7 @@ from finance_os.defs.metadata import definition_metadata
 from finance_os.defs.partitions import DAILY, days_of
 from finance_os.defs.resources import Evidence
 from finance_os.evidence.businesses import Connection, active_connections
+from finance_os.evidence.canonical import evidence_hash
 from finance_os.evidence.clock import DatabaseClock
 from finance_os.evidence.database import Database
 from finance_os.evidence.partitions import held_snapshots
@@ -124,6 +125,6 @@ def origin_of(run: dg.DagsterRun) -> Origin:
 
 
 def _code_version(source: Source, obj: SourceObject[Any]) -> str:
-    """Changes when what is staged of an object changes: its volatile fields, or the version of its query."""
-    version = getattr(obj.detail, "version", None)
-    return "-".join([source.system, str(version or 1), *sorted(obj.volatile)])[:120]
+    """Changes when what is staged of an object changes: its volatile fields, its query's version or the API's."""
+    version = getattr(obj.detail, "version", None) or source.api_version or "1"
+    return f"{version}-{evidence_hash(sorted(obj.volatile))}"

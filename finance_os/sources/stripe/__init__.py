@@ -12,7 +12,7 @@ from typing import Any
 from finance_os.evidence.extraction import Extraction, Request
 from finance_os.sources.credentials import Credentials
 from finance_os.sources.source import Cadence, Source, SourceObject
-from finance_os.sources.stripe.objects import API_BASE_OPTION, API_KEY, OBJECTS, RATE_LIMIT_OPTION, READS
+from finance_os.sources.stripe.objects import API_BASE_OPTION, API_KEY, API_VERSION, OBJECTS, RATE_LIMIT_OPTION, READS
 
 
 @contextmanager
@@ -44,5 +44,6 @@ STRIPE = Source(
     objects=OBJECTS,
     open=_open,
     extract=_extract,
+    api_version=API_VERSION,
     kinds=("stripe",),
 )

@@ -5,8 +5,10 @@ minor units; times are Unix seconds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
+from finance_os.evidence.extraction import DayState
 from finance_os.sources.guard import Get
 from finance_os.sources.source import Column, Reads, SourceObject
 
@@ -15,6 +17,9 @@ API_KEY = "FINANCE_OS_STRIPE_API_KEY"
 API_BASE_OPTION = "FINANCE_OS_STRIPE_API_BASE"
 RATE_LIMIT_OPTION = "FINANCE_OS_STRIPE_RATE_LIMIT"
 READS = (Get("/v1/*"),)
+
+EVENT_LOG = timedelta(days=30)
+"""How long Stripe keeps events: https://docs.stripe.com/api/events/list"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def _amount(name: str, description: str) -> Column:
     return Column(name, "integer", f"{description} Minor units of the currency.")
 
 
-OBJECTS: tuple[StripeObject, ...] = (
+_DECLARED: tuple[StripeObject, ...] = (
     SourceObject(
         "stripe_customer",
         "Customers (advertisers), with the credit or debt that their next invoices take up.",
@@ -429,3 +434,15 @@ OBJECTS: tuple[StripeObject, ...] = (
         shown=("livemode",),
     ),
 )
+
+
+def _with_memory(obj: StripeObject) -> StripeObject:
+    """`obj` with how long Stripe tells what changed of it, where events are what tells."""
+    if obj.detail.snapshots:
+        return replace(obj, changes_known_for=EVENT_LOG, beyond=DayState.UNOBSERVABLE)
+    if obj.detail.changed_by or obj.detail.owned_by_customer:
+        return replace(obj, changes_known_for=EVENT_LOG)
+    return obj
+
+
+OBJECTS: tuple[StripeObject, ...] = tuple(_with_memory(obj) for obj in _DECLARED)

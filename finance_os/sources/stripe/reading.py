@@ -25,10 +25,7 @@ from finance_os.evidence.extraction import Extraction, Item, Kind, Notice, Page,
 from finance_os.evidence.windows import day_of, epoch_day
 from finance_os.sources.source import Reads
 from finance_os.sources.stripe.client import Answer, Listing, StripeFailure, StripeReader, Unreadable
-from finance_os.sources.stripe.objects import API_VERSION, StripeObject
-
-EVENT_LOG = timedelta(days=30)
-"""How long Stripe keeps events: https://docs.stripe.com/api/events/list"""
+from finance_os.sources.stripe.objects import API_VERSION, EVENT_LOG, StripeObject
 
 EVENT_LAG = 60
 """Seconds after which an event can be relied on to be in the log."""
