@@ -61,7 +61,8 @@ def freshness(database: Database, subject: Subject, days: Days) -> list[Verdict]
 
     A read of a window reaches to the window's end, so a backfill of old days makes nothing fresh. A drop reaches to
     when the newest of its files was received: reading an old one again makes nothing fresh. A targeted read says
-    nothing of the other objects, and a window that had not begun nothing at all. A business is as fresh as the connection that was read longest ago.
+    nothing of the other objects, and a window that had not begun nothing at all. A business is as fresh as the
+    connection that was read longest ago.
     """
     rows = database.fetch(
         """
