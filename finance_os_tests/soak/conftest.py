@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx
 import psycopg
 import pytest
 
@@ -130,7 +131,7 @@ def scene(server_url: str, template_name: str) -> Iterator[Scene]:
                 == 0
             )
             sandbox.advance_to(PRESENT - timedelta(hours=1))
-            _change_customers(Database(urls[0]), sandbox)
+            _change_customers(sandbox)
             sandbox.advance_to(PRESENT)
             _remove_rows(server_url, gravity)
             shift = PRESENT.timestamp() - epoch
@@ -183,17 +184,16 @@ def _prepare(database: Database, exports: Path, environment: Mapping[str, str]) 
                 assert taken.outcome is Outcome.ACCEPTED, taken
 
 
-def _change_customers(database: Database, sandbox: Running) -> None:
-    """Give those that were read before another phone number, and tell of it in the event log."""
-    for account, (business_id, _, _) in enumerate(BUSINESSES):
-        for row in database.fetch(
-            """
-            SELECT source_id FROM finance_os.raw_record_heads
-            WHERE business_id = %s AND object_type = 'stripe_customer' AND NOT removed ORDER BY source_id
-            """,
-            (business_id,),
-        ):
-            sandbox.change("update", id=row["source_id"], values={"phone": "+1 555 0100"}, account=account)
+def _change_customers(sandbox: Running) -> None:
+    """Give the latest 40 another phone number, and tell of it in the event log: they are asked for one by one."""
+    for account, environment in enumerate((sandbox.env, *sandbox.others)):
+        answer = httpx.get(
+            f"{sandbox.base}/v1/customers?limit=40",
+            headers={"authorization": f"Bearer {environment['FINANCE_OS_STRIPE_API_KEY']}"},
+            trust_env=False,
+        )
+        for customer in answer.json()["data"]:
+            sandbox.change("update", id=customer["id"], values={"phone": "+1 555 0100"}, account=account)
 
 
 def _remove_rows(server_url: str, gravity: str) -> None:

@@ -70,7 +70,9 @@ def _kill(worker: BaseProcess) -> None:
 
 
 def _faults(rng: random.Random) -> list[dict[str, Any]]:
-    return [
+    """Rules for the sandbox. It repeats the last page of a path, whatever was asked: not what a real repetition is
+    where one path answers different questions, as `/v1/events` does by type."""
+    rules = [
         {
             "path": rng.choice(STRIPE_PATHS),
             "kind": rng.choice(FAULTS),
@@ -80,6 +82,7 @@ def _faults(rng: random.Random) -> list[dict[str, Any]]:
         }
         for _ in range(rng.randint(1, 4))
     ]
+    return [rule for rule in rules if (rule["path"], rule["kind"]) != ("/v1/events", "duplicate_page")]
 
 
 def _compare(found: State, expected: State) -> None:

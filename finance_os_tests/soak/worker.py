@@ -40,9 +40,6 @@ from finance_os.sources.stripe import STRIPE, client
 from finance_os.sources.stripe.client import Patience
 from finance_os.sources.stripe.client import connect as connect_stripe
 
-# Small pages: a chunk holds whole ones, and there is to be many a commit to be killed between.
-client.PAGE_SIZE, gravity.ROWS_PER_PAGE, rho.PAGE_ROWS = 5, 60, 7
-
 IMPATIENT = Patience(connect=5, read=5, attempts=3, first_wait=0.01, longest_wait=0.05)
 
 SOURCES: Mapping[str, Source] = {
@@ -236,6 +233,8 @@ def _perform(database: Database, read: Read, chunk_rows: int) -> None:
 
 def main(orders: Orders) -> NoReturn:
     """The process's whole life, in a process group of its own."""
+    # Small pages: a chunk holds whole ones, and there is to be many a commit to be killed between.
+    client.PAGE_SIZE, gravity.ROWS_PER_PAGE, rho.PAGE_ROWS = 5, 60, 7
     os.setpgrp()
     try:
         status = run(orders)
