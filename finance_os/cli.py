@@ -49,9 +49,19 @@ def opened_database(*, require_schema: bool = True) -> "Iterator[Database]":
     yield database
 
 
+def _require_business(database: "Database", business: str | None) -> list[str]:
+    """The IDs of all businesses; `LookupError` if `business` is given and not one of them."""
+    known = [row["business_id"] for row in database.fetch("SELECT business_id FROM finance_os.businesses ORDER BY 1")]
+    if business is not None and business not in known:
+        raise LookupError(f"there is no business {business!r}; there are {', '.join(known) or 'none yet'}")
+    return known
+
+
 def main() -> None:
     """Run the command; an expected failure is one line that says what to do, and status 1."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped on the way out
+    import psycopg
+
     from finance_os.evidence.anchors import DamagedAnchor
     from finance_os.evidence.database import SchemaNotCurrent
     from finance_os.local.dagster_process import DagsterDidNotStart
@@ -64,6 +74,11 @@ def main() -> None:
         if isinstance(error, KeyError | IndexError):
             raise  # a defect, which a word in red would hide
         errors.print(f"[red]{error}[/]")
+        raise SystemExit(1) from None
+    except psycopg.Error as error:
+        words = str(error).strip().splitlines()
+        errors.print(f"[red]The database: {words[0] if words else type(error).__name__}[/]")
+        errors.print("Look at FINANCE_OS_DATABASE_URL, and whether the server answers there.")
         raise SystemExit(1) from None
     except ValidationError as error:
         for problem in error.errors():
@@ -121,6 +136,7 @@ def status(business: Annotated[str | None, typer.Option(help="Only this business
     from finance_os.sources.registry import SOURCES
 
     with opened_database() as database:
+        _require_business(database, business)
         judge_freshness(database, SOURCES)
         print_summary(database, console, business)
 
@@ -185,13 +201,14 @@ def runs_list(
 
     table = Table()
     for heading in ("run", "business", "object type", "kind", "days", "status", "new", "changed", "unchanged", "began"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading == "object type")
     with opened_database() as database:
+        _require_business(database, business)
         for run in latest_sync_runs(database, business, limit):
             table.add_row(
                 str(run["sync_run_id"]),
                 run["business_id"],
-                f"{run['source_system']}/{run['object_type']}",
+                run["object_type"],
                 run["kind"],
                 f"{run['first_day']} to {run['last_day']}",
                 run["status"] + (f" ({run['error_code']})" if run["error_code"] else ""),
@@ -228,11 +245,7 @@ def audit_verify(business: Annotated[str | None, typer.Option(help="Only this bu
 
     broken = 0
     with opened_database() as database:
-        known = [
-            row["business_id"] for row in database.fetch("SELECT business_id FROM finance_os.businesses ORDER BY 1")
-        ]
-        if business is not None and business not in known:
-            raise LookupError(f"there is no business {business!r}; there are {', '.join(known) or 'none'}")
+        known = _require_business(database, business)
         for business_id in known if business is None else [business]:
             kept = anchors.read(Settings().anchors_location, business_id)
             verification = verify(database, business_id, kept.anchors)

@@ -71,7 +71,8 @@ def free_port(preferred: int = 3000) -> int:
 def stop_tree(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
     """Stop a process and all its descendants: its parent's death alone leaves Dagster's children for a while."""
     try:
-        tree = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+        # The parent first: it would start a code server again that stops before it does.
+        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     except psutil.NoSuchProcess:
         tree = []
     for member in tree:

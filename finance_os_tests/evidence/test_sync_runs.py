@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import conninfo
 
-from finance_os.evidence import audit, staging, sync_runs
+from finance_os.evidence import audit, commit, staging, sync_runs
 from finance_os.evidence.businesses import Connection, ensure_connection
 from finance_os.evidence.completion import complete
 from finance_os.evidence.database import Database
@@ -652,14 +652,14 @@ def test_a_worker_that_is_replaced_within_a_chunk_commits_nothing_of_it(
     database: Database, acme: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever takes a run over does not wait for the chunk: its counts and checkpoint are what is fenced off."""
-    asked = staging.require_worker
+    asked = commit.require_worker
 
     def replaced_just_after(connection: Any, run: SyncRun) -> None:
         asked(connection, run)
         with database.transaction() as another:
             another.execute("UPDATE finance_os.source_sync_runs SET worker = gen_random_uuid()")
 
-    monkeypatch.setattr(staging, "require_worker", replaced_just_after)
+    monkeypatch.setattr(commit, "require_worker", replaced_just_after)
     with pytest.raises(TakenOver):
         perform(database, Vendor().read(acme), ORIGIN, chunk_rows=1)
     assert not any(evidence_state(database).values())
