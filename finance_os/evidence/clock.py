@@ -20,11 +20,10 @@ class DatabaseClock:
 
     @classmethod
     def read(cls, connection: DatabaseConnection) -> "DatabaseClock":
-        """Measure the clock. The time is taken as of when the question was sent, so it is never ahead."""
-        monotonic = time.monotonic()
+        """Measure the clock. The time is taken as of when the answer came, so it is never ahead of the database's."""
         row = connection.execute("SELECT clock_timestamp() AS now").fetchone()
         assert row is not None
-        return cls(row["now"], monotonic)
+        return cls(row["now"], time.monotonic())
 
     def now(self) -> datetime:
         """The present, on the database's clock, in UTC."""

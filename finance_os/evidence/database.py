@@ -52,12 +52,15 @@ class Database:
 
     def connect(self) -> DatabaseConnection:
         """A new connection in autocommit mode, without prepared statements; rows come as dicts."""
-        return psycopg.Connection[DictRow].connect(
+        connection = psycopg.Connection[DictRow].connect(
             self.url,
             autocommit=True,
             prepare_threshold=None,
             row_factory=dict_row,
         )
+        # Who has waited for a lock must see what was committed meanwhile, whatever the server's default is.
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        return connection
 
     @contextmanager
     def connection(self) -> Iterator[DatabaseConnection]:
