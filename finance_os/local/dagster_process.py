@@ -1,5 +1,6 @@
 """Dagster as child processes: `dagster dev` with its webserver, daemon and code server, and nothing left behind."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -69,21 +70,45 @@ def free_port(preferred: int = 3000) -> int:
 
 
 def stop_tree(process: subprocess.Popen[bytes], patience: float = 10.0) -> None:
-    """Stop a process and all its descendants: its parent's death alone leaves Dagster's children for a while."""
+    """Stop a process that leads a session, its descendants, and whoever else is in the session.
+
+    The leader is stopped first, or Dagster would start a code server again that stops before it does; what it started
+    while it was stopping is found by its session.
+    """
     try:
-        # The parent first: it would start a code server again that stops before it does.
-        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        descendants = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
-        tree = []
-    for member in tree:
-        with suppress(psutil.NoSuchProcess):
-            member.terminate()
-    _, alive = psutil.wait_procs(tree, timeout=patience)
-    for member in alive:
-        with suppress(psutil.NoSuchProcess):
-            member.kill()
-    psutil.wait_procs(alive, timeout=patience)
+        descendants = []
+    process.terminate()
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    for _ in range(3):
+        left = {member for member in [*descendants, *_session_of(process.pid)] if member.is_running()}
+        for member in left:
+            with suppress(psutil.NoSuchProcess):
+                member.terminate()
+        _, alive = psutil.wait_procs(left, timeout=patience)
+        for member in alive:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(alive, timeout=patience)
+        if not left:
+            break
     process.wait()
+
+
+def _session_of(leader: int) -> list[psutil.Process]:
+    """The processes in a session, where the system has such a thing, but for the leader."""
+    if not hasattr(os, "getsid"):
+        return []
+    found: list[psutil.Process] = []
+    for member in psutil.process_iter():
+        with suppress(OSError):
+            if member.pid != leader and os.getsid(member.pid) == leader:
+                found.append(member)
+    return found
 
 
 def _wait_until_it_answers(running: DagsterProcess) -> None:
