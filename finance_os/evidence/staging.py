@@ -30,7 +30,7 @@ _usual_interval = 0.0
 
 @dataclass
 class Tally:
-    """What a run said beside its records: remote counts by day, notices, and what was asked of the vendor."""
+    """What a run said beside its records: remote counts by day, and notices."""
 
     remote: dict[date, int] | None = None
     notices: list[str] = field(default_factory=list)

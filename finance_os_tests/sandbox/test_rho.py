@@ -4,6 +4,7 @@ import csv
 import io
 from collections import Counter
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_an_export_holds_the_lines_of_its_days(world: World, tmp_path: Path) -> 
     assert tuple(header) == rho.HEADER
     lines = rho.lines_between(world.bank, first, last)
     assert len(body) == len(lines) > 10
-    total = sum(round(float(row[header.index("Amount")]) * 100) for row in body)
+    total = sum(Decimal(row[header.index("Amount")]) * 100 for row in body)
     assert total == sum(line.amount for line in lines)
     assert all(first.isoformat() <= row[header.index("Posted Date")] <= last.isoformat() for row in body)
     assert [p.name for p in tmp_path.iterdir()] == [path.name], "a temporary file was left behind"
