@@ -7,6 +7,7 @@ they are looked up by a connection's secret reference (`finance_os.sources.crede
 from datetime import date
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, field_validator
@@ -46,7 +47,23 @@ class Settings(BaseSettings):
     anchors: str | None = Field(
         default=None, description="Folder or s3:// prefix for audit anchors; unset means `home`/anchors."
     )
+    encryption_key: SecretStr | None = Field(
+        default=None,
+        description="Key(s) for the secrets that Finance OS keeps, separated by commas: the first one encrypts, each "
+        "decrypts; unset means `home`/encryption.key with the embedded database.",
+    )
+    gcp_secret_manager_api_base: str | None = Field(
+        default=None, description="Where Google's Secret Manager answers; unset means Google."
+    )
     chunk_rows: int = Field(default=10_000, ge=1, le=100_000, description="Most records committed at a time.")
+
+    trailing_days: dict[str, Annotated[int, Field(ge=1, le=90)]] = Field(
+        default_factory=dict,
+        description='Past days that the daily run reads again, by source system: {"redshift": 14}.',
+    )
+    excluded_connectors: str = Field(
+        default="", description="Source systems taken out of the plan, separated by commas: they are not read."
+    )
 
     @field_validator("timezone")
     @classmethod
@@ -63,6 +80,11 @@ class Settings(BaseSettings):
         if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("a database's address begins with postgresql://")  # its text may hold a password
         return url
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """The source systems in `excluded_connectors`."""
+        return frozenset(name for part in self.excluded_connectors.split(",") if (name := part.strip().lower()))
 
     @property
     def drops_location(self) -> str:

@@ -21,6 +21,11 @@ DAILY_AT = "15 1 * * *"
 """After midnight in the installation's time zone, when yesterday's windows are over."""
 
 
+def trailing_days(source: Source) -> int:
+    """How many past days the daily run reads again: as the settings say, else as the source declares."""
+    return settings().trailing_days.get(source.system, source.trailing_days)
+
+
 def daily_sync(sources: Sequence[Source]) -> tuple[dg.ScheduleDefinition, UnresolvedAssetJobDefinition]:
     """The schedule and its job: yesterday, which is over, and today so far.
 
@@ -50,7 +55,7 @@ def daily_sync(sources: Sequence[Source]) -> tuple[dg.ScheduleDefinition, Unreso
         end_abandoned(evidence.database)
         request_scheduled_sync(evidence.database, scheduled_sync_id, today, [source.system for source in scheduled])
         for source in scheduled:
-            days = due_days(active_connections(evidence.database, source.system), due, zone)
+            days = due_days(active_connections(evidence.database, source.system), due, zone, trailing_days(source))
             yield dg.RunRequest(
                 run_key=f"{scheduled_sync_id}/{source.system}",
                 asset_selection=[asset_key(source, obj) for obj in source],

@@ -15,6 +15,7 @@ from finance_os.evidence.sync_runs import Trigger
 from finance_os.settings import settings
 from finance_os.sources import drops
 from finance_os.sources.credentials import CredentialsMissing, find_credentials
+from finance_os.sources.kept_secrets import ConnectionSecrets
 from finance_os.sources.source import Reads, Source
 
 OVERLAP = timedelta(minutes=10)
@@ -105,7 +106,12 @@ def _take_settled(
     settled = [
         file for file in inbox.waiting if drops.is_settled(file, now, settings().drop_settle_seconds, observations)
     ]
-    credentials = find_credentials(connection.secret_reference, source.credentials, source.options)
+    credentials = find_credentials(
+        connection.secret_reference,
+        source.credentials,
+        source.options,
+        ConnectionSecrets(evidence.database, connection),
+    )
     for file in settled[:FILES_A_TICK]:
         taken = drops.take(
             evidence.database,

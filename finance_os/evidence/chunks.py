@@ -67,6 +67,7 @@ class Chunk:
 
     parts: list[Part]
     resume: Mapping[str, Any] | None
+    cursor: Mapping[str, Any] | None
     pages: int
     rows: int
     opened: float
@@ -111,7 +112,7 @@ def chunks(
                 yield item
                 continue
             if chunk is None:
-                chunk, size = Chunk([Part()], None, 0, 0, time.monotonic()), 0
+                chunk, size = Chunk([Part()], None, None, 0, 0, time.monotonic()), 0
             size += _add_page(chunk, item, object_type, volatile, days)
             if chunk.rows >= chunk_rows or size >= CHUNK_BYTES or time.monotonic() - chunk.opened >= CHUNK_SECONDS:
                 yield chunk
@@ -147,6 +148,7 @@ def _add_page(chunk: Chunk, page: Page, object_type: str, volatile: tuple[tuple[
     chunk.pages += 1
     chunk.rows += len(records)
     chunk.resume = page.resume
+    chunk.cursor = page.cursor or chunk.cursor
     return sum(len(payload) for payload in payloads if payload is not None)
 
 

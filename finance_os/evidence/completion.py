@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Any
+from typing import Any, Literal
 
 from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb
@@ -10,13 +10,20 @@ from psycopg.types.json import Jsonb
 from finance_os.evidence import audit
 from finance_os.evidence.chunks import batch_hash
 from finance_os.evidence.database import Database, DatabaseConnection, lock_objects
+from finance_os.evidence.exceptions import settle_findings
 from finance_os.evidence.extraction import DayState, Kind
 from finance_os.evidence.staging import Tally
 from finance_os.evidence.sync_runs import SyncRun, TakenOver, require_worker
 
 
 def complete(
-    database: Database, connection: DatabaseConnection, run: SyncRun, tally: Tally, requested: Mapping[str, int]
+    database: Database,
+    connection: DatabaseConnection,
+    run: SyncRun,
+    tally: Tally,
+    requested: Mapping[str, int],
+    *,
+    findings_cover: Literal["days", "object"] = "days",
 ) -> dict[str, Any]:
     """End `run` as succeeded; its row. `requested` is what this attempt has asked of the vendor.
 
@@ -29,6 +36,8 @@ def complete(
         removed = _remove_unseen(connection, run) if run.read.kind is Kind.SNAPSHOT else 0
         days = _days(connection, run)
         _write_days(connection, run, days, tally)
+        if run.read.extract is not None:
+            settle_findings(connection, run, tally.findings, cover=findings_cover)
         rows = sum(totals["rows"] for totals in days.values())
         digest = sum(totals["digest"] for totals in days.values())
         row = connection.execute(

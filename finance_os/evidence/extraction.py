@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -63,7 +63,8 @@ class Page(msgspec.Struct, frozen=True):
 
     `requested_at` is when the answer was asked for, on the database's clock (`Request.now`); for a file that was
     handed in, when it was received. `resume` is where a
-    crashed read can go on after this page, any JSON; `None` where the read must begin anew.
+    crashed read can go on after this page, any JSON; `None` where the read must begin anew. `cursor` is where the
+    next read of the same object goes on, for vendors that tell what changed since: any JSON, saved with the page.
     `provenance` is what the page's records have in common (a file, a query).
     """
 
@@ -71,6 +72,7 @@ class Page(msgspec.Struct, frozen=True):
     requested_at: datetime
     resume: dict[str, Any] | None = None
     provenance: dict[str, Any] | None = None
+    cursor: dict[str, Any] | None = None
 
 
 class RemoteCount(msgspec.Struct, frozen=True):
@@ -85,7 +87,30 @@ class Notice(msgspec.Struct, frozen=True):
     text: str
 
 
-Item = Page | RemoteCount | Notice
+class Severity(StrEnum):
+    """How much a finding matters: an open `high` or `critical` one keeps gates shut."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something wrong in what was read, kept as a finance exception until a later read no longer finds it.
+
+    `code` is machine-readable, `subject` is made of external IDs, `day` is a partition of the read, `detail` is a
+    sentence without personal data.
+    """
+
+    code: str
+    severity: Severity
+    subject: str
+    day: date
+    detail: str
+
+
+Item = Page | RemoteCount | Notice | Finding
 
 
 class Held(Protocol):
@@ -95,13 +120,22 @@ class Held(Protocol):
         """Source IDs of current records whose payload has `value` at `path`, in order."""
         ...
 
+    def ids_between(self, path: tuple[str, ...], first: str, last: str) -> list[str]:
+        """Source IDs of current records whose payload's text at `path` lies in `first`..`last`, in order."""
+        ...
+
+    def requests_since(self, moment: datetime) -> int:
+        """How many requests sync runs that progressed since `moment` have sent through this connection."""
+        ...
+
 
 @dataclass(frozen=True)
 class Request:
     """What one sync run is to read.
 
     `window` are the bounds of `days` in `zone`, cut off at the present. `resume` is the checkpoint of a crashed
-    read of the same thing, if there is one. `now` gives the time on the database's clock. `targets` are source
+    read of the same thing, if there is one. `cursor` is what the last committed page of this connection and object
+    left as its cursor. `now` gives the time on the database's clock. `targets` are source
     IDs for a targeted read, or drops (`sources.drops.Target`).
     """
 
@@ -113,17 +147,23 @@ class Request:
     held: Held
     resume: Mapping[str, Any] | None = None
     targets: tuple[str, ...] = ()
+    cursor: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """A lazy read: `items` are drawn while they are staged; `requested` counts what was sent to the vendor."""
+    """A lazy read: `items` are drawn while they are staged; `requested` counts what was sent to the vendor.
+
+    `findings_cover` says what an earlier finding must lie in to count as gone when it is not found again: the days of
+    this read, or the whole object.
+    """
 
     items: Iterable[Item]
     requested: Callable[[], Mapping[str, int]] = field(default=dict)
     api_version: str | None = None
     query_name: str | None = None
     query_version: str | None = None
+    findings_cover: Literal["days", "object"] = "days"
 
     def __iter__(self) -> Iterator[Item]:
         return iter(self.items)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from psycopg.pq import TransactionStatus
 from finance_os.evidence import sync_runs
 from finance_os.evidence.clock import DatabaseClock
 from finance_os.evidence.completion import complete
+from finance_os.evidence.cursors import saved_cursor
 from finance_os.evidence.database import Database, DatabaseConnection
 from finance_os.evidence.extraction import Request, SourceError
 from finance_os.evidence.staging import Tally, stage
@@ -39,7 +41,6 @@ class HeldEvidence:
 
     def ids_where(self, path: tuple[str, ...], value: str) -> list[str]:
         """Source IDs of current records whose payload has `value` at `path`, in order."""
-        connection = self.read.connection
         rows = self.database.fetch(
             """
             SELECT head.source_id
@@ -50,16 +51,48 @@ class HeldEvidence:
               AND NOT head.removed AND record.payload #>> %(path)s = %(value)s
             ORDER BY head.source_id
             """,
-            {
-                "business_id": connection.business_id,
-                "source_system": connection.source_system,
-                "object_type": self.read.object_type,
-                "connection_id": connection.connection_id,
-                "path": list(path),
-                "value": value,
-            },
+            {**self._key(), "path": list(path), "value": value},
         )
         return [row["source_id"] for row in rows]
+
+    def ids_between(self, path: tuple[str, ...], first: str, last: str) -> list[str]:
+        """Source IDs of current records whose payload's text at `path` lies in `first`..`last`, in order."""
+        rows = self.database.fetch(
+            """
+            SELECT head.source_id
+            FROM finance_os.raw_record_heads AS head
+            JOIN finance_os.raw_source_records AS record USING (record_id)
+            WHERE head.business_id = %(business_id)s AND head.source_system = %(source_system)s
+              AND head.object_type = %(object_type)s AND head.connection_id = %(connection_id)s
+              AND NOT head.removed
+              AND (record.payload #>> %(path)s) COLLATE "C" BETWEEN %(first)s AND %(last)s
+            ORDER BY head.source_id
+            """,
+            {**self._key(), "path": list(path), "first": first, "last": last},
+        )
+        return [row["source_id"] for row in rows]
+
+    def requests_since(self, moment: datetime) -> int:
+        """How many requests sync runs that progressed since `moment` have sent through this connection."""
+        rows = self.database.fetch(
+            """
+            SELECT coalesce(sum(sent.count::bigint), 0)::bigint AS sent
+            FROM finance_os.source_sync_runs AS run
+            CROSS JOIN LATERAL jsonb_each_text(run.requested) AS sent (target, count)
+            WHERE run.connection_id = %(connection_id)s AND run.progressed_at >= %(moment)s
+            """,
+            {"connection_id": self.read.connection.connection_id, "moment": moment},
+        )
+        return rows[0]["sent"]
+
+    def _key(self) -> dict[str, Any]:
+        connection = self.read.connection
+        return {
+            "business_id": connection.business_id,
+            "source_system": connection.source_system,
+            "object_type": self.read.object_type,
+            "connection_id": connection.connection_id,
+        }
 
 
 @dataclass(frozen=True)
@@ -124,6 +157,7 @@ def perform(
         try:
             clock = DatabaseClock.read(connection)
             tally = Tally()
+            cover = "days"
             if read.extract is not None:
                 request = Request(
                     kind=read.kind,
@@ -134,13 +168,15 @@ def perform(
                     held=HeldEvidence(database, read),
                     resume=run.resume,
                     targets=read.targets,
+                    cursor=saved_cursor(database, connection, read),
                 )
                 with read.extract(request) as extraction:
                     requested = extraction.requested
                     sync_runs.describe(database, connection, run, extraction)
                     tally = stage(database, connection, run, extraction, chunk_rows=chunk_rows, progress=told)
                     requested = dict(requested()).copy  # the source may forget it when it is closed
-            return complete(database, connection, run, tally, requested())
+                    cover = extraction.findings_cover
+            return complete(database, connection, run, tally, requested(), findings_cover=cover)
         except BaseException as error:
             with _original(error), _usable(database, connection) as usable:
                 _record_failure(database, usable, run, error, requested, committed)

@@ -16,8 +16,9 @@ from datetime import date
 
 from finance_os.evidence.chunks import Chunk, chunks
 from finance_os.evidence.commit import commit_chunk
+from finance_os.evidence.cursors import save_cursor
 from finance_os.evidence.database import Database, DatabaseConnection
-from finance_os.evidence.extraction import Extraction, Item, Notice, RemoteCount
+from finance_os.evidence.extraction import Extraction, Finding, Item, Notice, RemoteCount
 from finance_os.evidence.sync_runs import SyncRun, record_progress
 
 _SWITCH_SECONDS = 0.0001
@@ -30,10 +31,11 @@ _usual_interval = 0.0
 
 @dataclass
 class Tally:
-    """What a run said beside its records: remote counts by day, and notices."""
+    """What a run said beside its records: remote counts by day, notices and findings."""
 
     remote: dict[date, int] | None = None
     notices: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
 
 def stage(
@@ -66,6 +68,7 @@ def stage(
             if isinstance(item, Chunk):
                 with database.transaction(connection):
                     counts = commit_chunk(connection, run, run.chunks + committed, item, expect_fresh=expect_fresh)
+                    save_cursor(connection, run, item.cursor)
                     record_progress(connection, run, counts, item.resume, extraction.requested())
                 expect_fresh = counts["new"] == counts["extracted"]
                 committed += 1
@@ -75,6 +78,8 @@ def stage(
                 tally.remote = {**(tally.remote or {}), **item.by_day}
             elif isinstance(item, Notice):
                 tally.notices.append(item.text)
+            elif isinstance(item, Finding):
+                tally.findings.append(item)
     return tally
 
 

@@ -2,23 +2,67 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 from pydantic import SecretStr
 
+from finance_os.sources.secret_stores import look_up, parse_reference
+
 
 class CredentialsMissing(Exception):
-    """A connection lacks some of the secrets that its source needs; `names` are those to set."""
+    """A connection lacks some of the secrets that its source needs.
 
-    def __init__(self, names: list[str]) -> None:
-        super().__init__(f"credentials are missing: set {', '.join(names)}")
+    `names` are those to set; `advice` says so, and at which place where that is not the environment.
+    """
+
+    def __init__(self, names: list[str], place: str | None = None) -> None:
         self.names = names
+        self.advice = f"set {', '.join(names)}" + (f" in {place}" if place else "")
+        super().__init__(f"credentials are missing: {self.advice}")
+
+
+class KeptSecret(Protocol):
+    """A kept secret while one process alone holds it."""
+
+    value: str | None
+    """What is kept; `None` if nothing is yet. After `store`, what was stored."""
+
+    def store(self, new: str) -> None:
+        """Keep `new` from the end of the block on."""
+        ...
+
+
+class KeptSecrets(Protocol):
+    """Secrets of one connection that Finance OS itself keeps: those that a vendor replaces while they are used."""
+
+    def read(self, name: str) -> str | None:
+        """What is kept under `name`; `None` if nothing is."""
+        ...
+
+    def exclusive(self, name: str) -> AbstractContextManager[KeptSecret]:
+        """Hold `name` alone, among all processes, for a block.
+
+        What was stored is committed when the block ends without an exception; otherwise the old value stays.
+        """
+        ...
 
 
 class Credentials:
     """Secrets and options by name. Printing it shows the names only."""
 
-    def __init__(self, values: Mapping[str, str]) -> None:
+    def __init__(self, values: Mapping[str, str], kept: KeptSecrets | None = None) -> None:
         self._values = {name: SecretStr(value) for name, value in values.items()}
+        self._kept = kept
+
+    @property
+    def kept(self) -> KeptSecrets:
+        """The secrets that Finance OS keeps for this connection. `RuntimeError` where none were handed over."""
+        if self._kept is None:
+            raise RuntimeError(
+                "these credentials came without kept secrets: hand `kept` to `find_credentials` or `Credentials`"
+            )
+        return self._kept
 
     def __getitem__(self, name: str) -> str:
         return self._values[name].get_secret_value()
@@ -36,27 +80,35 @@ def find_credentials(
     reference: str,
     needed: Iterable[str],
     optional: Iterable[str] = (),
+    kept: KeptSecrets | None = None,
+    *,
     environment: Mapping[str, str] = os.environ,
 ) -> Credentials:
-    """The secrets that `reference` leads to.
+    """The secrets that `reference` leads to (its forms: `secret_stores`), with those that Finance OS keeps.
 
-    `env` takes each name from the environment; `env:PREFIX` puts PREFIX before each name, and an option that
-    is not set with the prefix is taken without. Raises `CredentialsMissing`, or `ValueError` for a reference of
-    an unknown form.
+    An option that is not set there is taken from the environment, without a prefix. Raises `CredentialsMissing`,
+    `SourceError` where the place cannot be read (`secret_stores.look_up`), or `ValueError` for a reference of an
+    unknown form.
     """
-    scheme, _, prefix = reference.partition(":")
-    if scheme != "env":
-        raise ValueError(f"a secret reference is 'env' or 'env:PREFIX', not {reference!r}")
-    found: dict[str, str] = {}
-    missing: list[str] = []
-    for name in needed:
-        if value := environment.get(prefix + name):
-            found[name] = value
-        else:
-            missing.append(prefix + name)
-    if missing:
-        raise CredentialsMissing(missing)
+    place = parse_reference(reference)
+    needed, optional = list(needed), list(optional)
+    found = look_up(place, [*needed, *optional], environment)
+    if missing := [place.prefix + name for name in needed if name not in found]:
+        raise CredentialsMissing(missing, None if place.store == "env" else str(place))
     for name in optional:
-        if value := environment.get(prefix + name) or environment.get(name):
+        if name not in found and (value := environment.get(name)):
             found[name] = value
-    return Credentials(found)
+    return Credentials(found, kept)
+
+
+def missing_credentials(
+    reference: str, needed: Iterable[str], *, environment: Mapping[str, str] = os.environ
+) -> list[str]:
+    """Of `needed`, the names to set at `reference`, as they are called there; empty where the source can be read.
+
+    For plans: looks for what is needed only. Raises as `find_credentials` does, but for `CredentialsMissing`.
+    """
+    place = parse_reference(reference)
+    needed = list(needed)
+    found = look_up(place, needed, environment)
+    return [place.prefix + name for name in needed if name not in found]

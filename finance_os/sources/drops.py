@@ -33,7 +33,7 @@ from finance_os.evidence.extraction import SourceError
 from finance_os.evidence.windows import Days
 from finance_os.sources.credentials import Credentials
 from finance_os.sources.drop_stores import Folder, Stamp, Store, open_store
-from finance_os.sources.guard import Get, Query, Take
+from finance_os.sources.guard import Get, Post, Query, Take
 
 MAX_BYTES = 32 * 1024 * 1024
 """Largest file that is read, unless the caller says otherwise."""
@@ -219,7 +219,7 @@ def prepare_inbox(location: str, connection: Connection) -> str:
 
 
 def look(
-    location: str, connection: Connection, reads: Sequence[Get | Query | Take], *, max_bytes: int = MAX_BYTES
+    location: str, connection: Connection, reads: Sequence[Get | Post | Query | Take], *, max_bytes: int = MAX_BYTES
 ) -> Inbox:
     """What lies in the inbox of a connection, whose source takes what `reads` names.
 

@@ -7,7 +7,7 @@ only count here.
 
 import fnmatch
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -16,9 +16,22 @@ from finance_os.evidence.extraction import SourceError
 
 @dataclass(frozen=True)
 class Get:
-    """GET requests to paths that match a glob, such as `/v1/*`."""
+    """GET requests to paths that match a glob, such as `/v1/*`, at the origin named `at`."""
 
     path: str
+    at: str = "api"
+
+
+@dataclass(frozen=True)
+class Post:
+    """POST requests that only read, or that only get a token, to paths that match a glob.
+
+    `action` is a glob for the operation, where the vendor names it in a header (`X-Amz-Target`) and not in the path.
+    """
+
+    path: str
+    at: str = "api"
+    action: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,24 +60,29 @@ class ForbiddenRequest(SourceError):
 
 
 class ReadOnlyGuard:
-    """Lets through what `reads` names, at the host of `base_url` only, and counts it."""
+    """Lets through what `reads` names, at the origins that it names, and counts it.
 
-    def __init__(self, reads: Sequence[Get | Query | Take], base_url: str) -> None:
-        self._paths = tuple(read.path for read in reads if isinstance(read, Get))
-        self._origin = _origin(base_url)
+    `origins` is the vendor's base URL, or base URLs by name. A path is matched below its base URL's own path.
+    """
+
+    def __init__(self, reads: Sequence["Get | Post | Query | Take"], origins: str | Mapping[str, str]) -> None:
+        named = {"api": origins} if isinstance(origins, str) else origins
+        self._reads = tuple(
+            (_origin(named[read.at]), urlsplit(named[read.at]).path.rstrip("/"), read)
+            for read in reads
+            if isinstance(read, (Get, Post)) and read.at in named
+        )
         self._sent: Counter[str] = Counter()
 
-    def admit(self, method: str, url: str) -> None:
-        """Count a request that is allowed; raise `ForbiddenRequest` for any other."""
+    def admit(self, method: str, url: str, action: str | None = None) -> None:
+        """Count a request that is allowed; raise `ForbiddenRequest` for any other.
+
+        `action` is the operation that the request's headers name, if they do.
+        """
         parts = urlsplit(url)
-        allowed = (
-            method.upper() == "GET"
-            and _origin(url) == self._origin
-            and any(fnmatch.fnmatchcase(parts.path, path) for path in self._paths)
-            # Clients and servers resolve these, and would end up outside the glob.
-            and not {".", ".."} & set(unquote(parts.path).replace("\\", "/").split("/"))
-        )
-        if not allowed:
+        # Clients and servers resolve these, and would end up outside the glob.
+        upward = {".", ".."} & set(unquote(parts.path).replace("\\", "/").split("/"))
+        if upward or not any(_allows(*read, method.upper(), url, parts.path, action) for read in self._reads):
             raise ForbiddenRequest(method.upper(), parts.path, parts.hostname or "")
         self.count(method.upper(), parts.hostname or "")
 
@@ -75,6 +93,23 @@ class ReadOnlyGuard:
     def sent(self) -> dict[str, int]:
         """How often each `"METHOD host"` was sent so far."""
         return dict(self._sent)
+
+
+def _allows(
+    origin: tuple[str, str, int],
+    base: str,
+    read: Get | Post,
+    method: str,
+    url: str,
+    path: str,
+    action: str | None,
+) -> bool:
+    if method != ("GET" if isinstance(read, Get) else "POST") or _origin(url) != origin:
+        return False
+    if not path.startswith(base) or not fnmatch.fnmatchcase(path[len(base) :] or "/", read.path):
+        return False
+    named = read.action if isinstance(read, Post) else None
+    return named is None or fnmatch.fnmatchcase(action or "", named)
 
 
 def _origin(url: str) -> tuple[str, str, int]:

@@ -11,7 +11,7 @@ from finance_os.evidence.extraction import DayState, Extraction, Kind, Request
 from finance_os.evidence.reading import CannotTry
 from finance_os.evidence.sync_runs import Read
 from finance_os.evidence.windows import Days, day_of, spans, start_of_day, window_of
-from finance_os.sources.credentials import CredentialsMissing, find_credentials
+from finance_os.sources.credentials import CredentialsMissing, KeptSecrets, find_credentials
 from finance_os.sources.drops import Drop
 from finance_os.sources.source import Reads, Source, SourceObject
 
@@ -25,14 +25,16 @@ def plan_reads(
     *,
     snapshot_days: Iterable[date] = (),
     drops: Sequence[Drop] = (),
+    kept: Callable[[Connection], KeptSecrets] | None = None,
 ) -> list[Read]:
     """The reads that bring `days` of `obj` up to date, oldest days first.
 
     `snapshot_days` are those that a snapshot was already taken on: a snapshot cannot be taken again, so such a past
     day is left as it is. `drops` are the accepted files of the connection that have something to say of `days`.
+    `kept` gives the secrets that Finance OS keeps for a connection.
     """
     today = day_of(now, connection.zone)
-    opener = opening(source, obj, connection)
+    opener = opening(source, obj, connection, kept)
     if obj.reads is Reads.DROP:
         return [_drop_read(obj, connection, days, drops, opener)]
 
@@ -79,27 +81,34 @@ def plan_reads(
     return reads
 
 
-def due_days(connections: Iterable[Connection], due: datetime, zone: ZoneInfo) -> Days:
-    """The days that a daily sync reads at `due`: of each connection its yesterday, which is over, and its today so far.
+def due_days(connections: Iterable[Connection], due: datetime, zone: ZoneInfo, trailing_days: int = 1) -> Days:
+    """The days that a daily sync reads at `due`: of each connection its today so far, and `trailing_days` before it.
+
+    One of them is yesterday, which is over; more are read again where a source still changes what it told of them.
 
     Partitions end with today in `zone`. A connection to the west of it still has the day before, so that its
     yesterday is one day more back.
     """
     todays = [day_of(due, zone), *(day_of(due, connection.zone) for connection in connections)]
-    return Days(min(todays) - timedelta(days=1), todays[0])
+    return Days(min(todays) - timedelta(days=trailing_days), todays[0])
 
 
 def opening(
-    source: Source, obj: SourceObject[Any], connection: Connection
+    source: Source,
+    obj: SourceObject[Any],
+    connection: Connection,
+    kept: Callable[[Connection], KeptSecrets] | None = None,
 ) -> Callable[[Request], AbstractContextManager[Extraction]]:
     """How `obj` is read through `connection`: its secrets are looked up when the read begins, not before."""
 
     @contextmanager
     def extract(request: Request) -> Iterator[Extraction]:
         try:
-            credentials = find_credentials(connection.secret_reference, source.credentials, source.options)
+            credentials = find_credentials(
+                connection.secret_reference, source.credentials, source.options, kept(connection) if kept else None
+            )
         except CredentialsMissing as error:
-            raise CannotTry("credentials_missing", f"set {', '.join(error.names)}", permanent=True) from None
+            raise CannotTry("credentials_missing", error.advice, permanent=True) from None
         except ValueError as error:
             raise CannotTry("secret_reference_unknown", str(error), permanent=True) from None
         with source.open(credentials) as reader:

@@ -14,7 +14,7 @@ from finance_os.evidence.canonical import parse_path
 from finance_os.evidence.extraction import DayState, Extraction, Request
 from finance_os.sources.credentials import Credentials
 from finance_os.sources.drops import Judge
-from finance_os.sources.guard import Get, Query, Take
+from finance_os.sources.guard import Get, Post, Query, Take
 
 IDEMPOTENCY_KEY = "source_system + object_type + source_id + payload_hash"
 """The key of the raw-record contract, within a business. The same for every source."""
@@ -57,6 +57,7 @@ class Column:
 class SourceObject(Generic[Detail]):
     """One object type of a source.
 
+    `label` is its short name in the plan's list of a connector's objects; one without is not listed there.
     `columns` documents the fields that people look for (a payload may hold more). `shown` names those that may
     be printed: no names, no addresses, no free text. `volatile` fields change from read to read and say nothing:
     they are not kept (`"lines.data.*.url"` walks over a list). `settles` is a field and the value that it
@@ -67,6 +68,7 @@ class SourceObject(Generic[Detail]):
     object_type: str
     description: str
     detail: Detail
+    label: str = ""
     reads: Reads = Reads.WINDOW
     columns: tuple[Column, ...] = ()
     shown: tuple[str, ...] = ()
@@ -85,6 +87,8 @@ class SourceObject(Generic[Detail]):
 class Source:
     """One source system.
 
+    `order` is its place among the planned connectors; `None` for a source that is none. `read_scope` says in a
+    sentence what it is allowed to see. `trailing_days` is how many past days the daily run reads again beside today.
     `credentials` are the names of the secrets that it cannot work without, `options` those of settings that it
     can. `reads` is the whole of what it may ask for. `open` makes a guarded client from credentials;
     `extract` reads what a request asks for with it, lazily, and raises `SourceError`. A source that takes files
@@ -93,12 +97,12 @@ class Source:
 
     system: str
     title: str
-    order: int
+    order: int | None
     description: str
     cadence: Cadence
     sla: timedelta
     credentials: tuple[str, ...]
-    reads: tuple[Get | Query | Take, ...]
+    reads: tuple[Get | Post | Query | Take, ...]
     cursor_strategy: str
     evidence_policy: str
     objects: tuple[SourceObject[Any], ...]
@@ -108,6 +112,8 @@ class Source:
     judge: Judge | None = None
     api_version: str | None = None
     kinds: tuple[str, ...] = ()
+    read_scope: str = ""
+    trailing_days: int = 1
     write_boundary: str = "Finance database only"
 
     def __iter__(self) -> Iterator[SourceObject[Any]]:

@@ -7,6 +7,7 @@ raises the version, which is kept with everything that was read by it.
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ _HEADER = re.compile(r"-- *([a-z]+): *(.*)")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _NEEDED = {"query", "version", "title", "key"}
 _OPTIONAL = {"created", "updated"}
+_PLACEHOLDER = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 
 
 class MalformedQuery(ValueError):
@@ -28,7 +30,7 @@ class SqlQuery:
     """A versioned SELECT.
 
     `key` are the columns that identify a row, `created` and `updated` those with its times, as the SELECT names
-    them. `text` is the SELECT without a semicolon and without placeholders.
+    them. `text` is the SELECT without a semicolon; its placeholders, such as `:start`, are its `parameters`.
     """
 
     name: str
@@ -38,6 +40,7 @@ class SqlQuery:
     key: tuple[str, ...]
     created: str | None = None
     updated: str | None = None
+    parameters: tuple[str, ...] = ()
 
     @cached_property
     def checksum(self) -> str:
@@ -50,6 +53,10 @@ class SqlQuery:
         """SQL for a row's source ID: the key's columns as text, joined by `:`."""
         columns = [f"CAST(q.{column} AS text)" for column in self.key]
         return " || ':' || ".join(columns)
+
+    def bound_to(self, names: Mapping[str, str]) -> str:
+        """The text with each placeholder replaced: `{"start": ":start_3"}` puts `:start_3` where `:start` stands."""
+        return _PLACEHOLDER.sub(lambda found: names[found[1]], self.text)
 
     def select(
         self,
@@ -87,7 +94,7 @@ def _parse(path: Path) -> SqlQuery:
     text = "\n".join(line.rstrip() for line in lines).strip()
     if missing := _NEEDED - set(header):
         raise MalformedQuery(f"{path.name} does not declare {', '.join(sorted(missing))}")
-    if unknown := set(header) - _NEEDED - _OPTIONAL:
+    if unknown := set(header) - _NEEDED - _OPTIONAL - {"parameters"}:
         raise MalformedQuery(f"{path.name} declares {', '.join(sorted(unknown))}, which means nothing")
     if header["query"] != path.stem:
         raise MalformedQuery(f"{path.name} declares another name, {header['query']}")
@@ -101,6 +108,9 @@ def _parse(path: Path) -> SqlQuery:
         raise MalformedQuery(f"{path.name} does not begin with SELECT or WITH")
     if ";" in text:
         raise MalformedQuery(f"{path.name} holds a semicolon: a query is one statement, without one")
+    parameters = tuple(name.strip() for name in header["parameters"].split(",")) if "parameters" in header else ()
+    if used := set(_PLACEHOLDER.findall(text)) ^ set(parameters):
+        raise MalformedQuery(f"{path.name} declares other parameters than it uses: {', '.join(sorted(used))}")
     return SqlQuery(
         name=header["query"],
         version=int(header["version"]),
@@ -109,4 +119,5 @@ def _parse(path: Path) -> SqlQuery:
         key=key,
         created=header.get("created"),
         updated=header.get("updated"),
+        parameters=parameters,
     )

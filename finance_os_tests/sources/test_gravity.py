@@ -48,6 +48,12 @@ NOW = datetime(2026, 3, 10, 18, 0, tzinfo=UTC)
 class NothingHeld:
     """No evidence is staged yet."""
 
+    def ids_between(self, path: tuple[str, ...], first: str, last: str) -> list[str]:
+        raise NotImplementedError
+
+    def requests_since(self, moment: datetime) -> int:
+        raise NotImplementedError
+
     def ids_where(self, path: tuple[str, ...], value: str) -> list[str]:
         raise AssertionError(f"Gravity looks for {path} {value} in what is staged")
 

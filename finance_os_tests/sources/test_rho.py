@@ -31,6 +31,12 @@ NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
 class Nothing:
     """No evidence is held."""
 
+    def ids_between(self, path: tuple[str, ...], first: str, last: str) -> list[str]:
+        raise NotImplementedError
+
+    def requests_since(self, moment: datetime) -> int:
+        raise NotImplementedError
+
     def ids_where(self, path: tuple[str, ...], value: str) -> list[str]:  # noqa: ARG002
         return []
 

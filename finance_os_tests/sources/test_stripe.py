@@ -47,6 +47,12 @@ class Held:
             if record.payload is not None:
                 self.payloads[record.source_id] = record.payload
 
+    def ids_between(self, path: tuple[str, ...], first: str, last: str) -> list[str]:
+        raise NotImplementedError
+
+    def requests_since(self, moment: datetime) -> int:
+        raise NotImplementedError
+
     def ids_where(self, path: tuple[str, ...], value: str) -> list[str]:
         (name,) = path
         return sorted(source_id for source_id, payload in self.payloads.items() if payload.get(name) == value)

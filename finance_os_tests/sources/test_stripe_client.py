@@ -38,6 +38,12 @@ QUICK = Patience(connect=2, read=0.5, attempts=3, first_wait=0.01, longest_wait=
 class Nothing:
     """Nothing is staged yet."""
 
+    def ids_between(self, path: tuple[str, ...], first: str, last: str) -> list[str]:
+        raise NotImplementedError
+
+    def requests_since(self, moment: datetime) -> int:
+        raise NotImplementedError
+
     def ids_where(self, path: tuple[str, ...], value: str) -> list[str]:  # noqa: ARG002 (the protocol's)
         return []
 

@@ -1,5 +1,6 @@
 """Source assets: one for each object type of each source, all from one factory over the declarations."""
 
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -16,6 +17,7 @@ from finance_os.evidence.reading import PendingReads
 from finance_os.evidence.sync_runs import Origin, Read, Trigger
 from finance_os.evidence.windows import Days
 from finance_os.sources.drops import Target, accepted_drops
+from finance_os.sources.kept_secrets import ConnectionSecrets
 from finance_os.sources.planning import plan_reads
 from finance_os.sources.source import Reads, Source, SourceObject
 
@@ -100,6 +102,7 @@ def _reads(
 ) -> list[Read]:
     with database.connection() as opened:
         now = DatabaseClock.read(opened).now()
+    kept = partial(ConnectionSecrets, database)
     if obj.reads is Reads.DROP:
         drops = accepted_drops(database, connection, days=days)
         if config.drops is not None:
@@ -107,9 +110,9 @@ def _reads(
             drops = [drop for drop in drops if drop.content_hash in wanted]
             if not drops:
                 return []
-        return plan_reads(source, obj, connection, days, now, drops=drops)
+        return plan_reads(source, obj, connection, days, now, drops=drops, kept=kept)
     held = held_snapshots(database, connection.connection_id, obj.object_type, days)
-    return plan_reads(source, obj, connection, days, now, snapshot_days=held)
+    return plan_reads(source, obj, connection, days, now, snapshot_days=held, kept=kept)
 
 
 def origin_of(run: dg.DagsterRun) -> Origin:
