@@ -25,9 +25,11 @@ app = typer.Typer(
 db = typer.Typer(help="The finance database's schema.", no_args_is_help=True)
 runs = typer.Typer(help="Sync runs, and exactly what each of them saw.", no_args_is_help=True)
 audit = typer.Typer(help="The audit chain.", no_args_is_help=True)
+keys = typer.Typer(help="The keys that kept secrets are encrypted with.", no_args_is_help=True)
 app.add_typer(db, name="db")
 app.add_typer(runs, name="runs")
 app.add_typer(audit, name="audit")
+app.add_typer(keys, name="keys")
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True)
@@ -139,6 +141,72 @@ def status(business: Annotated[str | None, typer.Option(help="Only this business
         _require_business(database, business)
         judge_freshness(database, SOURCES)
         print_summary(database, console, business)
+
+
+@app.command()
+def plan(
+    business: Annotated[str | None, typer.Option(help="Only this business.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show the source sync plan: which connectors can be read, what they must keep, and what is staged of them."""
+    from finance_os.local.plan_page import plan_json, print_plan
+    from finance_os.readiness.plan import source_sync_plan
+    from finance_os.sources.installation import ensure_installation
+    from finance_os.sources.registry import SOURCES
+
+    settings = Settings()
+    with opened_database() as database:
+        ensure_installation(database, settings, [source.system for source in SOURCES])
+        known = _require_business(database, business)
+        plans = [
+            source_sync_plan(database, SOURCES, business_id, excluded=settings.excluded)
+            for business_id in (known if business is None else [business])
+        ]
+    if as_json:
+        sys.stdout.buffer.write(plan_json(plans) + b"\n")
+        return
+    for each in plans:
+        print_plan(each, console)
+
+
+@app.command()
+def probe(
+    business: Annotated[str | None, typer.Option(help="The business; the installation's own if not given.")] = None,
+    note: Annotated[str, typer.Option(help="A few words to keep with the probe; no personal data.")] = "",
+) -> None:
+    """Record one manual raw record with its sync run and audit event, to prove that staging works; asks no vendor."""
+    from finance_os.sources.installation import ensure_installation
+    from finance_os.sources.probe import record_probe
+
+    settings = Settings()
+    with opened_database() as database:
+        ensure_installation(database, settings, [])
+        known = _require_business(database, business)
+        business_id = business or (settings.business if settings.business in known else known[0])
+        run = record_probe(database, business_id, note)
+    console.print(
+        f"Sync run {run['sync_run_id']} of {business_id} staged {run['rows_new']} record; "
+        f"`finance-os runs show {run['sync_run_id']}` shows it."
+    )
+
+
+@keys.command("new")
+def keys_new() -> None:
+    """Print a new encryption key for FINANCE_OS_ENCRYPTION_KEY. It is kept nowhere: put it where secrets belong."""
+    from finance_os.sources.sealing import new_key
+
+    sys.stdout.write(new_key() + "\n")
+
+
+@keys.command("rotate")
+def keys_rotate() -> None:
+    """Encrypt every kept secret anew with the first of the keys in FINANCE_OS_ENCRYPTION_KEY."""
+    from finance_os.evidence.businesses import every_connection
+    from finance_os.sources.kept_secrets import ConnectionSecrets
+
+    with opened_database() as database:
+        sealed = sum(ConnectionSecrets(database, each).seal_again() for each in every_connection(database))
+    console.print(f"{sealed} kept secrets are encrypted with the first key; the others can go.")
 
 
 @app.command()

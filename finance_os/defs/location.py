@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from finance_os.defs.asset_checks import source_checks
+from finance_os.defs.assets.plan import plan_asset, plan_schedule
 from finance_os.defs.assets.sources import RAW_RECORDS, source_assets
 from finance_os.defs.io_managers import RawRecordIOManager
 from finance_os.defs.jobs import source_job
@@ -30,11 +31,12 @@ def build_defs(
     evidence = overrides.pop("evidence", None) or Evidence(source_systems=[source.system for source in sources])
     resources = {"evidence": evidence, RAW_RECORDS: RawRecordIOManager(evidence, sources), **overrides}
     schedule, scheduled_job = daily_sync(sources)
+    plan = plan_asset(sources)
     return dg.Definitions(
-        assets=[asset for source in sources for asset in source_assets(source)],
+        assets=[plan, *(asset for source in sources for asset in source_assets(source))],
         asset_checks=[check for source in sources for check in source_checks(source)],
         jobs=[*(source_job(source) for source in sources), scheduled_job],
-        schedules=[schedule],
+        schedules=[schedule, plan_schedule(plan)],
         sensors=drop_sensors(sources),
         resources=resources,
         executor=dg.in_process_executor,

@@ -31,7 +31,9 @@ def daily_sync(sources: Sequence[Source]) -> tuple[dg.ScheduleDefinition, Unreso
 
     Today is read because a snapshot belongs to the day on which it is taken.
     """
-    scheduled = [source for source in sources if source.cadence is Cadence.DAILY]
+    scheduled = [
+        source for source in sources if source.cadence is Cadence.DAILY and source.system not in settings().excluded
+    ]
     job = dg.define_asset_job(
         "daily_sync",
         selection=dg.AssetSelection.groups(*(source.system for source in scheduled)),

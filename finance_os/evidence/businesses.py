@@ -101,3 +101,14 @@ def active_connections(
         {"source_system": source_system, "connection_ids": connection_ids},
     )
     return [Connection(**row) for row in rows]
+
+
+def every_connection(database: Database) -> list[Connection]:
+    """All connections of all businesses, the inactive ones too."""
+    rows = database.fetch(
+        """
+        SELECT connection_id, business_id, source_system, external_account, secret_reference, time_zone
+        FROM finance_os.connections ORDER BY connection_id
+        """
+    )
+    return [Connection(**row) for row in rows]

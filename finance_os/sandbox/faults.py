@@ -1,10 +1,11 @@
-"""Scripted faults and a count of requests, around the Stripe app.
+"""Scripted faults and a count of requests, around the vendors' apps.
 
 A rule names a path glob and a kind; it strikes on its n-th matching request and on as many after it as `times` says.
 """
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -47,35 +48,21 @@ class Page:
     body: bytes
 
 
-_ERRORS: dict[str, tuple[int, dict[str, Any]]] = {
-    "429": (
-        429,
-        {
-            "code": "rate_limit",
-            "doc_url": "https://stripe.com/docs/error-codes/rate-limit",
-            "message": "Request rate limit exceeded. Learn more about rate limits here "
-            "https://stripe.com/docs/rate-limits.",
-            "type": "invalid_request_error",
-        },
-    ),
-    "500": (500, {"message": "An unknown error occurred.", "type": "api_error"}),
-    "403": (
-        403,
-        {
-            "message": "The provided key does not have the required permissions for this endpoint.",
-            "type": "invalid_request_error",
-        },
-    ),
-}
+Fault = Callable[[str], tuple[int, dict[str, str], bytes]]
+"""Status, headers and body of an error of a kind (`429`, `500`, `403`), in the vendor's own form."""
 
 
 class Faults:
-    """ASGI middleware: counts every request that it sees and lets rules strike before the app answers."""
+    """ASGI middleware: counts every request that it sees and lets rules strike before the app answers.
 
-    def __init__(self, app: ASGIApp) -> None:
+    One that is made from another has its rules and its count in common with it.
+    """
+
+    def __init__(self, app: ASGIApp, fault: Fault, others: "Faults | None" = None) -> None:
         self.app = app
-        self.rules: list[Rule] = []
-        self.requests: Counter[tuple[str, str]] = Counter()
+        self.fault = fault
+        self.rules: list[Rule] = others.rules if others else []
+        self.requests: Counter[tuple[str, str]] = others.requests if others else Counter()
         self._last_page: dict[tuple[str, bytes], Page] = {}
 
     def script(self, rules: list[Rule]) -> None:
@@ -99,13 +86,10 @@ class Faults:
     async def _strike(self, rule: Rule, scope: Scope, receive: Receive, send: Send) -> None:
         match rule.kind:
             case "429" | "500" | "403":
-                status, error = _ERRORS[rule.kind]
-                body = msgspec.json.encode({"error": error})
+                status, given, body = self.fault(rule.kind)
                 headers = [
-                    (b"content-type", b"application/json"),
                     (b"content-length", str(len(body)).encode()),
-                    (b"request-id", b"req_sandboxfault"),
-                    *((name.lower().encode(), value.encode()) for name, value in rule.headers.items()),
+                    *((name.lower().encode(), value.encode()) for name, value in {**given, **rule.headers}.items()),
                 ]
                 await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": body})

@@ -44,6 +44,10 @@ class Running:
     def clear_faults(self) -> None:
         self.call("DELETE", "/faults")
 
+    def room(self, name: str, action: str, *, account: int = 0, **what: Any) -> Any:
+        """Have a vendor's room change something, as `room("plaid", "remove_transaction", id="…")`."""
+        return self.call("POST", f"/rooms/{name}", {"action": action, "account": account, **what})
+
     def change(self, action: str, **what: Any) -> Any:
         """Change an object at the present clock, as `change("update", id="cus_…", values={"name": "New"})`."""
         return self.call("POST", "/objects", {"action": action, **what})
@@ -63,8 +67,12 @@ def running_sandbox(
     drops: Path | None = None,
     webhook_url: str | None = None,
     rate_limit: float | None = None,
+    rooms: Sequence[str] | None = None,
 ) -> Iterator[Running]:
-    """A sandbox process for the length of a `with` block. RuntimeError where it ends before it is ready."""
+    """A sandbox process for the length of a `with` block. RuntimeError where it ends before it is ready.
+
+    `rooms` are the vendors to serve beside Stripe and Gravity; all of them if not given.
+    """
     options: dict[str, Any] = {
         "--seed": seed,
         "--days": days,
@@ -79,6 +87,8 @@ def running_sandbox(
         "--rate-limit": rate_limit,
     }
     given = [text for name, value in options.items() if value is not None for text in (name, str(value))]
+    if rooms is not None:
+        given += ["--rooms", *rooms]
     process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
         [sys.executable, "-m", "finance_os.sandbox", "--exit-with-parent", *given],
         stdin=subprocess.PIPE,

@@ -1,9 +1,10 @@
-"""The sandbox as one server: Stripe under `/v1`, and the switchboard of tests and demos under `/_sandbox`.
+"""The sandbox as one server: Stripe under `/v1`, each company's other vendors under `/c0/<vendor>`, and the
+switchboard of tests and demos under `/_sandbox`.
 
 Admin endpoints take and give JSON. With two companies, `account` (0 or 1) says which; the default is 0.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -22,8 +23,10 @@ from . import rho
 from .currency import EXPONENTS
 from .faults import Faults, Rule
 from .ids import letters
+from .rooms import Room
 from .states import Record
 from .stripe import PERMISSIONS, Key, StripeApp
+from .stripe_faults import stripe_fault
 from .webhooks import Endpoint
 from .world import World
 
@@ -48,6 +51,7 @@ class Company:
     webhook: Endpoint | None = None
     gravity: product.Gravity | None = None
     drops: Path | None = None
+    rooms: Sequence[Room] = ()
 
 
 def api_key(world: World) -> str:
@@ -62,6 +66,7 @@ def company(
     admin_url: str | None = None,
     database: str = "gravity",
     drops: Path | None = None,
+    rooms: Sequence[Room] = (),
 ) -> Company:
     """Serve a world: events go to `webhook_url`, product tables to PostgreSQL, bank exports to `drops`."""
     webhook = None
@@ -74,6 +79,7 @@ def company(
         webhook,
         product.create(admin_url, world, database=database) if admin_url else None,
         drops,
+        rooms,
     )
 
 
@@ -119,7 +125,19 @@ class Sandbox:
     def __init__(self, companies: list[Company], *, per_second: float | None = None) -> None:
         self.companies = companies
         self.stripe = StripeApp([Key(each.api_key, each.world.stripe, PERMISSIONS) for each in companies], per_second)
-        self.faults = Faults(self.stripe)
+        self.faults = Faults(self.stripe, stripe_fault)
+        self._rooms = Starlette(
+            routes=[
+                Mount(f"/c{number}/{room.name}", app=room.app)
+                for number, each in enumerate(companies)
+                for room in each.rooms
+            ]
+        )
+        self._faulty = {
+            f"/c{number}/{room.name}/": Faults(self._rooms, room.fault, self.faults)
+            for number, each in enumerate(companies)
+            for room in each.rooms
+        }
         self._admin = Starlette(
             routes=[
                 Mount(
@@ -134,6 +152,7 @@ class Sandbox:
                         Route("/rate-limit", _endpoint(self._rate_limit), methods=["POST"]),
                         Route("/drops", _endpoint(self._drops), methods=["POST"]),
                         Route("/planted", _endpoint(self._planted)),
+                        Route("/rooms/{name}", _endpoint(self._room), methods=["POST"]),
                     ],
                 )
             ]
@@ -142,8 +161,12 @@ class Sandbox:
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        is_admin = scope["path"].startswith("/_sandbox/")
-        await (self._admin if is_admin else self.faults)(scope, receive, send)
+        path: str = scope["path"]
+        if path.startswith("/_sandbox/"):
+            await self._admin(scope, receive, send)
+            return
+        room = "/".join(path.split("/")[:3]) + "/"
+        await self._faulty.get(room, self.faults)(scope, receive, send)
 
     def _company(self, number: int) -> Company:
         if not 0 <= number < len(self.companies):
@@ -179,6 +202,8 @@ class Sandbox:
         return {"now": moment.isoformat()}
 
     async def _follow(self, company: Company) -> None:
+        for room in company.rooms:
+            room.follow()
         if company.gravity is not None:
             product.advance(company.gravity, company.world)
         if company.webhook is not None:
@@ -238,8 +263,30 @@ class Sandbox:
             "lines": len(rho.lines_between(chosen.world.bank, asked.first, asked.last)),
         }
 
+    async def _room(self, request: Request) -> Any:
+        """Have a vendor's room change something: `{"action": …}` and whatever the room wants to know."""
+        what = msgspec.json.decode(await request.body(), type=dict[str, Any])
+        chosen = self._company(what.pop("account", 0))
+        name, action = request.path_params["name"], what.pop("action", None)
+        for room in chosen.rooms:
+            if room.name == name and isinstance(action, str):
+                return await room.change(action, what)
+        raise _Refused(f"there is no room {name!r}, or no action; there are {[room.name for room in chosen.rooms]}")
+
     async def _planted(self, _: Request) -> Any:
-        return {"planted": [each.world.planted for each in self.companies]}
+        """Every deliberate disagreement, by company."""
+        return {
+            "planted": [
+                [*each.world.planted, *(planted for room in each.rooms for planted in room.planted())]
+                for each in self.companies
+            ]
+        }
+
+    def close(self) -> None:
+        """Let every room give back what it holds."""
+        for each in self.companies:
+            for room in each.rooms:
+                room.close()
 
 
 def _endpoint(work: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Response]]:

@@ -423,6 +423,7 @@ GRAVITY = Source(
             "gravity_canonical_entities",
             "Publishers under the canonical IDs that every other system is matched to.",
             load_query(FOLDER, "gravity_canonical_entities"),
+            label="gravity_canonical_entities",
             reads=Reads.UPDATED,
             columns=(
                 Column("publisher_id", "string", "Canonical ID of the publisher."),
@@ -440,6 +441,7 @@ GRAVITY = Source(
             "gravity_campaign_advertiser",
             "Campaigns joined with the advertiser who pays for them, and its Stripe customer.",
             load_query(FOLDER, "gravity_campaign_advertiser"),
+            label="gravity_campaign_advertiser",
             reads=Reads.UPDATED,
             columns=(
                 Column("campaign_id", "string", "Canonical ID of the campaign."),
@@ -464,6 +466,7 @@ GRAVITY = Source(
             "gravity_billing_adjustment",
             "The ledger of credits and other adjustments to what advertisers owe.",
             load_query(FOLDER, "gravity_billing_adjustment"),
+            label="gravity_billing_adjustment",
             reads=Reads.UPDATED,
             columns=(
                 Column("adjustment_id", "integer", "Gravity's ID of the adjustment."),
@@ -493,6 +496,7 @@ GRAVITY = Source(
             "gravity_advertiser_billing",
             "What each advertiser spent, was billed and paid, by billing period.",
             load_query(FOLDER, "gravity_advertiser_billing"),
+            label="gravity_advertiser_billing",
             reads=Reads.UPDATED,
             columns=(
                 Column("billing_id", "integer", "Gravity's ID of the billing period of an advertiser."),
@@ -515,4 +519,5 @@ GRAVITY = Source(
     open=connect,
     extract=extract,
     kinds=("postgres",),
+    read_scope="A login that can only SELECT, in read-only transactions of versioned queries.",
 )

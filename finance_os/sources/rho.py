@@ -621,6 +621,7 @@ RHO = Source(
             "rho_cash_transaction",
             description="One movement of cash on a Rho account, on the day it was posted (until then: begun).",
             detail=None,
+            label="rho_cash_transaction",
             reads=Reads.DROP,
             columns=(
                 Column("transaction_id", "text", "Rho's ID, where the export has one"),
@@ -644,4 +645,5 @@ RHO = Source(
     extract=extract,
     judge=judge,
     kinds=("csv",),
+    read_scope="CSV files that an operator hands in.",
 )

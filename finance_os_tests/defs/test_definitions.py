@@ -12,6 +12,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 
 from finance_os import definitions
 from finance_os import settings as settings_module
+from finance_os.defs.assets.plan import PLAN
 from finance_os.defs.assets.sources import asset_key
 from finance_os.defs.io_managers import RawRecordIOManager
 from finance_os.defs.location import build_defs
@@ -20,6 +21,7 @@ from finance_os.evidence.businesses import ensure_business, ensure_connection
 from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import Extraction, Page, Record, Request
 from finance_os.readiness import verdicts
+from finance_os.readiness.plan import source_sync_plan
 from finance_os.settings import Settings
 from finance_os.sources.guard import Get
 from finance_os.sources.installation import ensure_installation
@@ -76,7 +78,7 @@ def test_the_code_location_is_valid(defs: dg.Definitions) -> None:
 def test_each_object_of_each_source_is_an_asset(defs: dg.Definitions) -> None:
     declared = {(source.system, obj.object_type): (source, obj) for source in SOURCES for obj in source}
     graph = defs.resolve_asset_graph()
-    assert {tuple(key.path) for key in graph.get_all_asset_keys()} == set(declared)
+    assert {tuple(key.path) for key in graph.get_all_asset_keys()} - {tuple(PLAN.path)} == set(declared)
     for place, (source, obj) in declared.items():
         node = graph.get(dg.AssetKey(place))
         [asset] = [a for a in defs.assets or () if isinstance(a, dg.AssetsDefinition) and a.key == node.key]
@@ -124,9 +126,8 @@ def test_each_source_has_a_job_and_each_one_with_files_a_sensor(defs: dg.Definit
     assert {sensor.name for sensor in repository.sensor_defs} == {
         f"{source.system}_drops" for source in SOURCES if source.judge is not None
     }
-    [schedule] = repository.schedule_defs
-    assert schedule.name == "daily_sync"
-    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+    assert {schedule.name for schedule in repository.schedule_defs} == {"daily_sync", "source_sync_plan"}
+    assert all(each.default_status is dg.DefaultScheduleStatus.RUNNING for each in repository.schedule_defs)
     assert all(sensor.default_status is dg.DefaultSensorStatus.RUNNING for sensor in repository.sensor_defs)
 
 
@@ -162,7 +163,12 @@ def test_a_new_source_of_twenty_lines_gets_everything(
     [ready] = verdicts.latest(database, "till", "till_sale", "completeness", days_ago(3))
     assert (ready["business_id"], ready["status"]) == ("acme", "ready")
 
-    for till, scheduled in ((TILL, ["stripe", "gravity", "till"]), (_manual(TILL), ["stripe", "gravity"])):
+    plan = source_sync_plan(database, [*SOURCES, TILL], "acme")
+    assert (plan.connectors[-1].title, plan.connectors[-1].status) == ("Till", "ready to plan")
+    assert next(each.raw_rows for each in plan.staged if each.object_type == "till_sale") == 1
+
+    daily = [source.system for source in SOURCES if source.cadence is Cadence.DAILY]
+    for till, scheduled in ((TILL, [*daily, "till"]), (_manual(TILL), daily)):
         requests = schedule_tick(build_defs(sources=[*SOURCES, till]), installation.instance, datetime.now(UTC))
         assert [request.tags["finance_os/source_system"] for request in requests] == scheduled
 

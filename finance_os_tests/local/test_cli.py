@@ -222,3 +222,41 @@ def test_secrets_are_not_printed(finance_os: Run, database: Database, acme: Conn
         said = finance_os(*command, environment={"FINANCE_OS_DATABASE_URL": url})
         assert said.returncode == 0, said.stderr
         assert "hunter2canary" not in said.stdout + said.stderr
+
+
+def test_a_probe_stages_one_record_and_asks_no_vendor(finance_os: Run, database: Database) -> None:
+    ran = finance_os("probe", "--note", "is it writable")
+    assert ran.returncode == 0, ran.stderr
+    assert "staged 1 record" in ran.stdout
+    [run] = database.fetch("SELECT * FROM finance_os.source_sync_runs")
+    assert (run["trigger"], run["status"], run["rows_new"], run["requested"]) == ("probe", "succeeded", 1, {})
+    [kept] = database.fetch("SELECT source_system, object_type, payload FROM finance_os.raw_source_records")
+    assert (kept["source_system"], kept["object_type"]) == ("manual", "ingestion_probe")
+    assert kept["payload"]["note"] == "is it writable"
+    [event] = database.fetch(
+        "SELECT subject FROM finance_os.finance_audit_events WHERE event_type = 'sync_run.succeeded'"
+    )
+    assert event["subject"] == f"sync_run:{run['sync_run_id']}"
+    assert "probe:" in finance_os("runs", "show", str(run["sync_run_id"])).stdout
+
+
+def test_the_plan_says_what_is_blocked_and_what_to_set(finance_os: Run) -> None:
+    ran = finance_os("plan")
+    assert ran.returncode == 0, ran.stderr
+    assert "planned connectors have runtime credentials present" in ran.stdout
+    [plan] = json.loads(finance_os("plan", "--json").stdout)
+    by_system = {each["source_system"]: each for each in plan["connectors"]}
+    assert by_system["stripe"]["status"] == "blocked"
+    assert "FINANCE_OS_STRIPE_API_KEY" in by_system["stripe"]["remedy"]
+    [fewer] = json.loads(
+        finance_os("plan", "--json", environment={"FINANCE_OS_EXCLUDED_CONNECTORS": "stripe, gravity"}).stdout
+    )
+    assert len(fewer["connectors"]) == len(plan["connectors"]) - 2
+
+
+def test_a_new_key_encrypts_and_can_be_rotated(finance_os: Run, database: Database) -> None:
+    first, second = (finance_os("keys", "new").stdout.strip() for _ in range(2))
+    assert first != second
+    ran = finance_os("keys", "rotate", environment={"FINANCE_OS_ENCRYPTION_KEY": f"{second},{first}"})
+    assert ran.returncode == 0, ran.stderr
+    assert "0 kept secrets" in ran.stdout

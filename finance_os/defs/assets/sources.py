@@ -1,5 +1,7 @@
 """Source assets: one for each object type of each source, all from one factory over the declarations."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -13,9 +15,11 @@ from finance_os.evidence.canonical import evidence_hash
 from finance_os.evidence.clock import DatabaseClock
 from finance_os.evidence.database import Database
 from finance_os.evidence.partitions import held_snapshots
-from finance_os.evidence.reading import PendingReads
+from finance_os.evidence.reading import CannotTry, PendingReads, perform
 from finance_os.evidence.sync_runs import Origin, Read, Trigger
 from finance_os.evidence.windows import Days
+from finance_os.settings import settings
+from finance_os.sources.connectors import SKIPPED, Readiness, readiness_of
 from finance_os.sources.drops import Target, accepted_drops
 from finance_os.sources.kept_secrets import ConnectionSecrets
 from finance_os.sources.planning import plan_reads
@@ -69,10 +73,13 @@ def _source_asset(source: Source, obj: SourceObject[Any]) -> dg.AssetsDefinition
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=source.sla),
         pool=source.system,
         code_version=_code_version(source, obj),
+        output_required=False,
         metadata=definition_metadata(source, obj),
         tags={"finance_os/source_system": source.system, "finance_os/cadence": source.cadence.value},
     )
-    def read(context: dg.AssetExecutionContext, config: SourceReadConfig, evidence: Evidence) -> PendingReads:
+    def read(
+        context: dg.AssetExecutionContext, config: SourceReadConfig, evidence: Evidence
+    ) -> Iterator[dg.Output[PendingReads]]:
         database = evidence.database
         days = days_of(context.partition_keys)
         connections = active_connections(database, source.system, config.connections)
@@ -87,9 +94,35 @@ def _source_asset(source: Source, obj: SourceObject[Any]) -> dg.AssetsDefinition
                 f"None of the given drops is an accepted one of these connections that touches {days}.",
                 allow_retries=False,
             )
-        return PendingReads(tuple(reads), origin_of(context.run))
+        origin = origin_of(context.run)
+        open_to_us, blocked = _without_blocked(source, reads)
+        for waiting, why in blocked:
+            context.log.warning(f"{waiting.connection} is skipped: {why.blocker}. {why.remedy}")
+            with suppress(CannotTry):
+                perform(database, waiting, origin, chunk_rows=settings().chunk_rows)
+        if open_to_us or not blocked:
+            yield dg.Output(PendingReads(tuple(open_to_us), origin))
 
     return read
+
+
+def _without_blocked(source: Source, reads: Iterable[Read]) -> tuple[list[Read], list[tuple[Read, Readiness]]]:
+    """The reads of connections that lack no credential; of each other connection its first one, and why.
+
+    A read of a blocked connection is tried all the same, so that it leaves a skipped sync run with the reason.
+    """
+    found: dict[int, Readiness] = {}
+    open_to_us: list[Read] = []
+    blocked: list[tuple[Read, Readiness]] = []
+    for read in reads:
+        connection_id = read.connection.connection_id
+        first = connection_id not in found
+        why = found.setdefault(connection_id, readiness_of(source, read.connection)) if first else found[connection_id]
+        if why.blocker not in SKIPPED:
+            open_to_us.append(read)
+        elif first:
+            blocked.append((read, why))
+    return open_to_us, blocked
 
 
 def _reads(

@@ -46,4 +46,5 @@ STRIPE = Source(
     extract=_extract,
     api_version=API_VERSION,
     kinds=("stripe",),
+    read_scope="Read permissions of a restricted key; GET requests only.",
 )

@@ -73,6 +73,7 @@ _DECLARED: tuple[StripeObject, ...] = (
             ),
             through={"discount": "customer"},
         ),
+        label="customers",
         columns=(
             _ID,
             Column("name", "string", "Full or business name."),
@@ -113,6 +114,7 @@ _DECLARED: tuple[StripeObject, ...] = (
             ),
             through={"invoice_payment": "invoice", "credit_note": "invoice"},
         ),
+        label="invoices",
         columns=(
             _ID,
             Column("number", "string", "The number that the customer sees."),
@@ -161,6 +163,7 @@ _DECLARED: tuple[StripeObject, ...] = (
             through={"refund": "charge", "dispute": "charge"},
             expand=("refunds",),
         ),
+        label="charges",
         columns=(
             _ID,
             _amount("amount", "What was to be collected."),
@@ -197,6 +200,7 @@ _DECLARED: tuple[StripeObject, ...] = (
                 "payment_intent.succeeded",
             ),
         ),
+        label="payment_intents",
         columns=(
             _ID,
             _amount("amount", "What is to be collected."),
@@ -221,6 +225,7 @@ _DECLARED: tuple[StripeObject, ...] = (
         "stripe_balance_transaction",
         "Everything that moved the account's balance, with Stripe's fees.",
         Endpoint("/v1/balance_transactions", "balance_transaction", settled_at=(("available_on",),)),
+        label="balance_transactions",
         columns=(
             _ID,
             Column("type", "string", "charge, refund, payout, adjustment, stripe_fee …"),
@@ -246,6 +251,7 @@ _DECLARED: tuple[StripeObject, ...] = (
             "credit_note",
             changed_by=("credit_note.updated", "credit_note.voided"),
         ),
+        label="credit_notes",
         columns=(
             _ID,
             Column("number", "string"),
@@ -285,6 +291,7 @@ _DECLARED: tuple[StripeObject, ...] = (
             ),
             owned_by_customer=True,
         ),
+        label="customer_balance_transactions",
         columns=(
             _ID,
             _CUSTOMER,

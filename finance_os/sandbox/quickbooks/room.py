@@ -1,0 +1,156 @@
+"""The room of QuickBooks Online in the sandbox: a company derived from the world, its API, and tests' controls."""
+
+import time
+from collections.abc import Callable
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+from ..company import Planted
+from ..ids import letters
+from ..world import World
+from . import chart
+from .app import THROTTLED, QuickBooksApp, Throttle
+from .bookkeeper import Bookkeeper
+from .entities import KINDS
+from .faults import Fault, fault_body, gateway_body, system_failure
+from .formats import answer_time
+from .oauth import Connection
+from .realm import Realm
+
+_LIMITS = ("per_minute", "per_second", "batches_per_minute")
+
+
+class QuickBooksRoom:
+    """One QuickBooks sandbox company.
+
+    `books_until` is the last day whose Stripe events a bookkeeper has mirrored by hand (default: 30 days after the
+    world's start); what happened at Stripe later is not in QuickBooks. `clock` gives real seconds, by which tokens and
+    rate limits live; everything else lives by the world's clock.
+    """
+
+    name = "quickbooks"
+
+    def __init__(
+        self, world: World, *, books_until: date | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.world = world
+        self.books_until = books_until or world.start + timedelta(days=30)
+        seed = f"quickbooks:{world.stripe.account}"
+        digits = int.from_bytes(letters(f"realm:{seed}", 12).encode(), "big") % 10**15
+        self.realm_id = f"9{digits:015d}"
+        self.connection = Connection(seed, clock)
+        self.realm = Realm(world.stripe.created)
+        self._quickbooks = QuickBooksApp(self.realm, self.realm_id, self.connection, self._set_clock, clock)
+        self.app = self._quickbooks.starlette
+        chart.found(self.realm, world.stripe.company, world.start)
+        self.bookkeeper = Bookkeeper(world, self.realm, self.books_until)
+        self.follow()
+
+    def env(self, base: str) -> dict[str, str]:
+        """The variables that point a process at this company; the refresh token is the newest one."""
+        base = base.rstrip("/")
+        return {
+            "FINANCE_OS_QUICKBOOKS_CLIENT_ID": self.connection.client_id,
+            "FINANCE_OS_QUICKBOOKS_CLIENT_SECRET": self.connection.client_secret,
+            "FINANCE_OS_QUICKBOOKS_REFRESH_TOKEN": self.connection.refresh_token,
+            "FINANCE_OS_QUICKBOOKS_REALM_ID": self.realm_id,
+            "FINANCE_OS_QUICKBOOKS_API_BASE": base,
+            "FINANCE_OS_QUICKBOOKS_DISCOVERY_URL": f"{base}/.well-known/openid_sandbox_configuration",
+        }
+
+    def follow(self) -> None:
+        """Let the bookkeeper do everything that was due until the world's present moment."""
+        self.bookkeeper.work_until(self.world.now)
+        self._set_clock()
+
+    def _set_clock(self) -> None:
+        self.realm.now = self.world.now
+
+    def planted(self) -> list[Planted]:
+        return list(self.bookkeeper.planted)
+
+    def fault(self, kind: str) -> tuple[int, dict[str, str], bytes]:
+        """An error answer as QuickBooks would give it: `429`, `500` or `403`."""
+        headers = {"content-type": "application/json;charset=UTF-8", "intuit_tid": "1-sandboxfault"}
+        match kind:
+            case "429":
+                return 429, headers, gateway_body(429, THROTTLED, self.world.now)
+            case "403":
+                return 403, headers, gateway_body(403, None, self.world.now)
+            case "500":
+                return 500, headers, fault_body(system_failure(), answer_time(self.world.now))
+        raise ValueError(f"QuickBooks has no fault {kind}; there are 429, 500 and 403")
+
+    async def change(self, action: str, what: dict[str, Any]) -> Any:
+        """What a test or a user of QuickBooks itself does.
+
+        `create`, `update`, `delete`, `void` with `entity` and `body` (an update or delete without a SyncToken takes
+        the present one, updates are sparse); `rate_limits` with `per_minute`, `per_second`, `batches_per_minute`;
+        `revoke` the connection, `reconnect` (gives the new refresh token), `expire_access_tokens`; `close_books` with
+        `date` (None opens them again). ValueError for anything else, or where QuickBooks would not allow it.
+        """
+        self._set_clock()
+        match action:
+            case "create" | "update" | "delete" | "void":
+                return self._as_user(action, what)
+            case "rate_limits":
+                unknown = what.keys() - set(_LIMITS)
+                if unknown:
+                    raise ValueError(f"unknown limits {sorted(unknown)}; there are {', '.join(_LIMITS)}")
+                self._quickbooks.throttle = Throttle(**what)
+                return {name: what.get(name) for name in _LIMITS}
+            case "revoke":
+                self.connection.revoke()
+                return {"connected": False}
+            case "reconnect":
+                return {"refresh_token": self.connection.connect()}
+            case "expire_access_tokens":
+                return {"expired": self.connection.expire_access_tokens()}
+            case "close_books":
+                return self._close_books(what.get("date"))
+        raise ValueError(f"QuickBooks cannot {action}")
+
+    def _as_user(self, action: str, what: dict[str, Any]) -> Any:
+        entity, body = str(what.get("entity")), what.get("body")
+        if entity not in KINDS or not isinstance(body, dict):
+            raise ValueError(f"{action} needs an entity ({', '.join(KINDS)}) and a body")
+        if action not in KINDS[entity].operations or entity == "ExchangeRate":
+            raise ValueError(f"a user cannot {action} a {entity} here")
+        body = _exact(body)
+        if action != "create":
+            found = self.realm.find(entity, str(body.get("Id", "1")))
+            if found is None:
+                raise ValueError(f"there is no {entity} {body.get('Id')}")
+            body = {"SyncToken": str(found.sync), "sparse": action == "update", **body}
+        try:
+            made = getattr(self.realm, action)(entity, body, free=True)
+        except Fault as fault:
+            raise ValueError(str(fault)) from fault
+        return made.body()
+
+    def _close_books(self, day: Any) -> Any:
+        preferences = self.realm.one("Preferences", "1")
+        settings = {k: v for k, v in preferences.fields["AccountingInfoPrefs"].items() if k != "BookCloseDate"}
+        if day is not None:
+            try:
+                settings["BookCloseDate"] = date.fromisoformat(str(day)).isoformat()
+            except ValueError:
+                raise ValueError(f"{day} is not a date such as 2026-06-30") from None
+        self.realm.update(
+            "Preferences",
+            {"SyncToken": str(preferences.sync), "sparse": True, "AccountingInfoPrefs": settings},
+        )
+        return {"closed_until": self.realm.closed_until or None}
+
+    def close(self) -> None:
+        """Nothing to give back: everything is in memory."""
+
+
+def _exact(value: Any) -> Any:
+    """A JSON value with its numbers exact."""
+    if isinstance(value, float):
+        return Decimal(str(value))
+    if isinstance(value, dict):
+        return {name: _exact(each) for name, each in value.items()}
+    return [_exact(each) for each in value] if isinstance(value, list) else value
