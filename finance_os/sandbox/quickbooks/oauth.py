@@ -67,7 +67,8 @@ class Connection:
         return self._refresh[-1].token if self._refresh else ""
 
     def _new(self, prefix: str, length: int) -> str:
-        return prefix + letters(f"{prefix}:{self._seed}:{self._issued}", length)
+        # Not the same after a restart: a token of an earlier process is void, and must not look like this one's.
+        return prefix + letters(f"{prefix}:{self._seed}:{self._started}:{self._issued}", length)
 
     def check_client(self, header: str) -> None:
         """The app's own Basic authentication; OAuthError 401 otherwise."""
