@@ -222,7 +222,9 @@ def sandbox(
 
     server = embedded.start(Settings().home / "sandbox")
     try:
-        with running_sandbox(seed=seed, days=days, size=size, port=port, gravity_admin_url=server.get_uri()) as running:
+        with running_sandbox(
+            seed=seed, days=days, size=size, port=port, gravity_admin_url=server.get_uri(), rooms=None
+        ) as running:
             for name, value in running.env.items():
                 console.print(f"export {name}='{value}'", soft_wrap=True, markup=False, highlight=False)
             console.print("# Ctrl-C stops the sandbox.")

@@ -1,7 +1,7 @@
 """The demo: the real main job on one machine, from an empty folder to staged and checked evidence."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +14,9 @@ from finance_os.evidence.database import Database
 from finance_os.evidence.windows import Days
 from finance_os.local.dagster_process import running_dagster
 from finance_os.local.graphql import DagsterGraphQL, RunState
-from finance_os.local.stack import Stack, bank_folder, checkout, running_stack
+from finance_os.local.stack import Stack, checkout, inbox, running_stack
 from finance_os.local.summary import print_summary
+from finance_os.readiness.plan import source_sync_plan
 from finance_os.settings import Settings
 from finance_os.sources.registry import SOURCES
 from finance_os.sources.source import Cadence
@@ -52,6 +53,13 @@ def run_demo(settings: Settings, console: Console, *, days: int, size: int) -> N
             _main_job(settings, console, stack, DagsterGraphQL(dagster.address), days)
             console.print("Stopping Dagster …")
         print_summary(stack.database, console)
+        for row in stack.database.fetch("SELECT business_id FROM finance_os.businesses ORDER BY 1"):
+            plan = source_sync_plan(
+                stack.database, SOURCES, row["business_id"], excluded=settings.excluded, environment=stack.environment
+            )
+            console.print(f"{row['business_id']}: {plan.headline} `finance-os plan` shows the whole plan.")
+            for found in plan.exceptions:
+                console.print(f"  open: {found.severity} {found.code} {found.subject} ({found.source_system})")
         console.print("Stopping the sandbox and PostgreSQL …")
     console.print(f"Done in {time.monotonic() - began:.0f} s. The evidence is kept in {settings.home.absolute()}.")
     console.print("Next: `make dev` opens it in the Dagster UI.")
@@ -68,15 +76,16 @@ def _main_job(settings: Settings, console: Console, stack: Stack, dagster: Dagst
             backfill_id = dagster.launch_backfill(keys, span, f"{source.title}: {span}")
             backfills[backfill_id] = (source.title, 2 * len(keys))
     console.print(f"Backfills of {span} are requested for {', '.join(title for title, _ in backfills.values())}.")
-    inbox = bank_folder(settings)
-    if stack.sandbox is None or inbox is None:
-        console.print("No bank files are handed in: the sandbox does not write to S3.")
+    inboxes = [folder for source in SOURCES if source.judge and (folder := inbox(settings, source.system))]
+    if stack.sandbox is None or not inboxes:
+        console.print("No files are handed in: the sandbox does not write to S3.")
     else:
         _hand_in_broken_file(stack, span)
-        console.print(f"{_waiting_files(inbox)} bank exports, one of them broken, are waiting in {inbox}.")
+        for folder in inboxes:
+            console.print(f"{_waiting_files([folder])} files are waiting in {folder}.")
     with _progress(console) as progress:
         tasks = {backfill: progress.add_task(title, total=total) for backfill, (title, total) in backfills.items()}
-        files_task = progress.add_task("Bank files", total=None)
+        files_task = progress.add_task("Files", total=None)
         said = time.monotonic()
         deadline = said + PATIENCE.total_seconds()
         while time.monotonic() < deadline:
@@ -86,8 +95,8 @@ def _main_job(settings: Settings, console: Console, stack: Stack, dagster: Dagst
                 done = sum(run.done for run in runs if run.tags.get("dagster/backfill") == backfill_id)
                 progress.update(task, completed=done)
                 ended = dagster.backfill_status(backfill_id).startswith(("COMPLETED", "FAILED", "CANCELED")) and ended
-            waiting = _waiting_files(inbox) + _unstaged_drops(stack.database)
-            progress.update(files_task, description=f"Bank files ({waiting} to go)" if waiting else "Bank files")
+            waiting = _waiting_files(inboxes) + _unstaged_drops(stack.database)
+            progress.update(files_task, description=f"Files ({waiting} to go)" if waiting else "Files")
             if not console.is_terminal and time.monotonic() - said >= PLAIN_LINES_EVERY:
                 said = time.monotonic()
                 steps = ", ".join(
@@ -110,8 +119,9 @@ def _hand_in_broken_file(stack: Stack, span: Days) -> None:
     stack.sandbox.call("POST", "/drops", body)
 
 
-def _waiting_files(inbox: Path | None) -> int:
-    return len(list(inbox.glob("*.csv"))) if inbox is not None else 0
+def _waiting_files(inboxes: Sequence[Path]) -> int:
+    """Files in the inboxes that no verdict has cleared away yet."""
+    return sum(path.is_file() and not path.name.startswith(".") for folder in inboxes for path in folder.glob("*.*"))
 
 
 def _unstaged_drops(database: Database) -> int:

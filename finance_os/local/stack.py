@@ -67,7 +67,9 @@ def running_stack(settings: Settings, *, days: int, size: int = 20, seed: int = 
                     days=days,
                     size=size,
                     gravity_admin_url=server.get_uri() if server else None,
-                    drops=bank_folder(settings),
+                    rooms=None,
+                    drops=inbox(settings, "rho"),
+                    baselines=inbox(settings, "xlsx"),
                 )
             )
             environment |= _only_of(simulated, sandbox.env)
@@ -80,10 +82,10 @@ def running_stack(settings: Settings, *, days: int, size: int = 20, seed: int = 
         yield Stack(environment, Database(url), Path(environment["DAGSTER_HOME"]), simulated, sandbox)
 
 
-def bank_folder(settings: Settings) -> Path | None:
-    """Where the plain installation's bank files are handed in; `None` where that is on S3."""
+def inbox(settings: Settings, source_system: str) -> Path | None:
+    """Where the plain installation's files for a source are handed in; `None` where that is on S3."""
     location = settings.drops_location
-    return None if "://" in location else Path(location) / settings.business / "rho"
+    return None if "://" in location else Path(location) / settings.business / source_system
 
 
 def checkout() -> Path:

@@ -3,7 +3,8 @@
 The texts are the sources' own declarations; every figure is counted.
 """
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -107,11 +108,17 @@ def source_sync_plan(
     *,
     excluded: frozenset[str] = frozenset(),
     recent: int = 10,
+    environment: Mapping[str, str] = os.environ,
 ) -> Plan:
-    """The plan of a business: connectors without those `excluded`, and what is staged of all `sources`."""
+    """The plan of a business: connectors without those `excluded`, and what is staged of all `sources`.
+
+    `environment` is where credentials are looked for that a secret reference leaves to the environment.
+    """
     return Plan(
         business_id,
-        tuple(_connector(database, source, business_id) for source in planned_connectors(sources, excluded)),
+        tuple(
+            _connector(database, source, business_id, environment) for source in planned_connectors(sources, excluded)
+        ),
         tuple(_staged(database, sources, business_id)),
         tuple(_recent_records(database, business_id, recent)),
         tuple(_recent_run(row) for row in latest_sync_runs(database, business_id, recent)),
@@ -119,9 +126,9 @@ def source_sync_plan(
     )
 
 
-def _connector(database: Database, source: Source, business_id: str) -> Connector:
+def _connector(database: Database, source: Source, business_id: str, environment: Mapping[str, str]) -> Connector:
     connections = [each for each in active_connections(database, source.system) if each.business_id == business_id]
-    found = [readiness_of(source, connection) for connection in connections] or [
+    found = [readiness_of(source, connection, environment) for connection in connections] or [
         Readiness(
             ConnectorStatus.BLOCKED, "connection_missing", "Record a connection of this business, or activate it."
         )

@@ -73,7 +73,7 @@ def summarize(database: Database, sources: Iterable[Source], business_id: str | 
         {"business_id": business_id},
     )
     by_system = {source.system: source for source in sources}
-    order = {source.system: source.order for source in by_system.values()}
+    order = {system: place for place, system in enumerate(by_system)}
     summaries: list[ObjectSummary] = []
     for row in sorted(connected, key=lambda row: (row["business_id"], order.get(row["source_system"], 0))):
         for obj in by_system.get(row["source_system"], ()):

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -15,7 +16,8 @@ from types import FrameType
 import msgspec
 import uvicorn
 
-from . import rho
+from . import baseline, rho
+from .open_rooms import ROOMS, Place, open_rooms
 from .server import Company, Sandbox, company
 from .world import World
 
@@ -33,9 +35,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--accounts", type=int, default=1, choices=(1, 2), help="2: a second company, same IDs")
     parser.add_argument("--gravity-admin-url", help="a PostgreSQL that may create databases and roles")
     parser.add_argument("--gravity-database", default="gravity")
+    parser.add_argument("--redshift-database", default="redshift")
     parser.add_argument("--drops", type=Path, help="folder for bank exports; filled at start")
+    parser.add_argument("--baselines", type=Path, help="folder for finance's workbook; filled at start")
     parser.add_argument("--webhook-url")
     parser.add_argument("--rate-limit", type=float, help="requests a second and account")
+    parser.add_argument("--rooms", nargs="*", default=list(ROOMS), help="vendors to serve beside Stripe")
     parser.add_argument("--exit-with-parent", action="store_true", help="leave when standard input ends")
     return parser.parse_args()
 
@@ -66,6 +71,14 @@ def _companies(arguments: argparse.Namespace) -> list[Company]:
         drops = arguments.drops / f"account{suffix}" if arguments.drops and number else arguments.drops
         if drops is not None:
             rho.export_all(world.bank, drops, start, until.astimezone(UTC).date())
+        if arguments.baselines is not None:
+            folder = arguments.baselines / f"account{suffix}" if number else arguments.baselines
+            rows = baseline.economics(world)
+            with suppress(ValueError):  # a company of fewer than three publishers has nothing to disagree about
+                rows, planted = baseline.plant(rows)
+                world.planted.extend(planted)
+            baseline.export(rows, folder, start, until.date(), layout="titled")
+        place = Place(arguments.gravity_admin_url, arguments.redshift_database + suffix)
         companies.append(
             company(
                 world,
@@ -73,12 +86,13 @@ def _companies(arguments: argparse.Namespace) -> list[Company]:
                 admin_url=arguments.gravity_admin_url,
                 database=arguments.gravity_database + suffix,
                 drops=drops,
+                rooms=open_rooms(arguments.rooms, world, place if arguments.gravity_admin_url else None),
             )
         )
     return companies
 
 
-def _environment(each: Company, base: str) -> dict[str, str]:
+def _environment(each: Company, number: int, base: str) -> dict[str, str]:
     """What a process needs to be pointed at one company."""
     found = {
         "FINANCE_OS_STRIPE_API_KEY": each.api_key,
@@ -88,6 +102,8 @@ def _environment(each: Company, base: str) -> dict[str, str]:
         "FINANCE_OS_GRAVITY_URL": each.gravity.url if each.gravity else "",
         "FINANCE_OS_DROPS": str(each.drops) if each.drops else "",
     }
+    for room in each.rooms:
+        found |= room.env(f"{base}/c{number}/{room.name}")
     return {name: value for name, value in found.items() if value}
 
 
@@ -127,11 +143,12 @@ async def _serve(arguments: argparse.Namespace) -> None:
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
     base = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    first, *others = (_environment(each, base) for each in companies)
+    first, *others = (_environment(each, number, base) for number, each in enumerate(companies))
     ready = {**first, "admin": f"{base}/_sandbox", "others": others}
     sys.stdout.write(msgspec.json.encode(ready).decode() + "\n")
     sys.stdout.flush()
     await serving
+    sandbox.close()
 
 
 if __name__ == "__main__":

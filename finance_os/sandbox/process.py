@@ -65,13 +65,14 @@ def running_sandbox(
     gravity_admin_url: str | None = None,
     gravity_database: str = "gravity",
     drops: Path | None = None,
+    baselines: Path | None = None,
     webhook_url: str | None = None,
     rate_limit: float | None = None,
-    rooms: Sequence[str] | None = None,
+    rooms: Sequence[str] | None = (),
 ) -> Iterator[Running]:
     """A sandbox process for the length of a `with` block. RuntimeError where it ends before it is ready.
 
-    `rooms` are the vendors to serve beside Stripe and Gravity; all of them if not given.
+    `rooms` are the vendors to serve beside Stripe and Gravity; `None` means all of them.
     """
     options: dict[str, Any] = {
         "--seed": seed,
@@ -82,7 +83,9 @@ def running_sandbox(
         "--port": port,
         "--gravity-admin-url": gravity_admin_url,
         "--gravity-database": gravity_database,
+        "--redshift-database": "redshift" if gravity_database == "gravity" else f"{gravity_database}_redshift",
         "--drops": drops,
+        "--baselines": baselines,
         "--webhook-url": webhook_url,
         "--rate-limit": rate_limit,
     }

@@ -1,6 +1,7 @@
 """Which sources are planned connectors, and which of a business's connectors are blocked for want of something."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -38,10 +39,10 @@ def planned_connectors(sources: Iterable[Source], excluded: frozenset[str] = fro
     return sorted(planned, key=lambda source: source.order or 0)
 
 
-def readiness_of(source: Source, connection: Connection) -> Readiness:
+def readiness_of(source: Source, connection: Connection, environment: Mapping[str, str] = os.environ) -> Readiness:
     """Whether everything that `source` needs is there; nothing is sent to the vendor."""
     try:
-        missing = missing_credentials(connection.secret_reference, source.credentials)
+        missing = missing_credentials(connection.secret_reference, source.credentials, environment=environment)
     except SourceError as error:
         return Readiness(ConnectorStatus.BLOCKED, error.code, error.message)
     except ValueError as error:

@@ -1,11 +1,15 @@
 """Every source that Finance OS knows, in the plan's order. A new vendor is one more line here."""
 
+from finance_os.sources.google_drive import GOOGLE_DRIVE
 from finance_os.sources.gravity import GRAVITY
+from finance_os.sources.quickbooks import QUICKBOOKS
+from finance_os.sources.redshift import REDSHIFT
 from finance_os.sources.rho import RHO
 from finance_os.sources.source import Source
 from finance_os.sources.stripe import STRIPE
+from finance_os.sources.xlsx import XLSX
 
-SOURCES: tuple[Source, ...] = (STRIPE, RHO, GRAVITY)
+SOURCES: tuple[Source, ...] = (STRIPE, QUICKBOOKS, GOOGLE_DRIVE, RHO, GRAVITY, REDSHIFT, XLSX)
 
 
 def source_named(system: str) -> Source:

@@ -12,7 +12,7 @@ import pytest
 from finance_os.evidence import embedded
 from finance_os.evidence.database import Database, schema_state
 from finance_os.local.dagster_process import DagsterDidNotStart, free_port, running_dagster
-from finance_os.local.stack import bank_folder, running_stack
+from finance_os.local.stack import inbox, running_stack
 from finance_os.settings import Settings
 from finance_os.sources.registry import SOURCES
 from finance_os_tests.conftest import create_database, drop_database
@@ -46,8 +46,10 @@ def test_everything_set_starts_nothing_of_our_own(
 ) -> None:
     monkeypatch.setattr(embedded, "start", refuse_to_start)
     monkeypatch.setenv("FINANCE_OS_DATABASE_URL", empty_url)
+    for source in SOURCES:
+        for name in source.credentials:
+            monkeypatch.setenv(name, ELSEWHERE)
     monkeypatch.setenv("FINANCE_OS_STRIPE_API_KEY", "rk_test_mine")
-    monkeypatch.setenv("FINANCE_OS_GRAVITY_URL", ELSEWHERE)
     with running_stack(Settings(), days=5) as stack:
         assert stack.simulated == ()
         assert stack.sandbox is None
@@ -78,7 +80,9 @@ def test_a_vendor_that_is_pointed_elsewhere_is_not_replaced(
     monkeypatch.setenv("FINANCE_OS_STRIPE_API_BASE", "http://127.0.0.1:9")
     try:
         with running_stack(Settings(), days=3, size=2) as stack:
-            assert stack.simulated == ("gravity",)
+            others = tuple(each.system for each in SOURCES if each.credentials and each.system != "stripe")
+            assert stack.simulated == others
+            assert {source.system: source for source in SOURCES}["redshift"].credentials[0] in stack.environment
             assert stack.environment["FINANCE_OS_STRIPE_API_BASE"] == "http://127.0.0.1:9"
             assert "FINANCE_OS_STRIPE_API_KEY" not in stack.environment
             with psycopg.connect(stack.environment["FINANCE_OS_GRAVITY_URL"]) as gravity:
@@ -90,6 +94,7 @@ def test_a_vendor_that_is_pointed_elsewhere_is_not_replaced(
         assert len(started) == 1
     finally:
         drop_database(server_url, "gravity")
+        drop_database(server_url, "redshift")
 
 
 def test_an_empty_variable_counts_as_not_set(empty_url: str, server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,12 +110,12 @@ def test_an_empty_variable_counts_as_not_set(empty_url: str, server_url: str, mo
 def test_a_drop_folder_that_is_set_is_where_files_are_handed_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert bank_folder(Settings()) == tmp_path / "home" / "drops" / "main" / "rho"
+    assert inbox(Settings(), "rho") == tmp_path / "home" / "drops" / "main" / "rho"
     monkeypatch.setenv("FINANCE_OS_DROPS", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("FINANCE_OS_BUSINESS", "acme")
-    assert bank_folder(Settings()) == tmp_path / "elsewhere" / "acme" / "rho"
+    assert inbox(Settings(), "rho") == tmp_path / "elsewhere" / "acme" / "rho"
     monkeypatch.setenv("FINANCE_OS_DROPS", "s3://bucket/prefix")
-    assert bank_folder(Settings()) is None
+    assert inbox(Settings(), "rho") is None
 
 
 def test_a_dagster_that_does_not_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
