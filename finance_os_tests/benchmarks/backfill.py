@@ -1,18 +1,20 @@
 """A backfill through Dagster against a plain script that extracts and stages the same records.
 
-What Dagster adds does not depend on how many records there are. When it creates a run, its open-source PostgreSQL
-storage writes one "planned" event for each asset and day, each through two new connections (some 5 ms and more): that
-is most of it, and a figure of its own here. The rest is one materialization event an asset and day, and the checks,
-which replay every record.
+Three things come on top. Before the run, Dagster plans one event for each asset and day. In it, it stores one
+materialization for each, with what was staged. Neither depends on how many records there are. The checks do: they read
+every record once more and hash it anew, which a plain script does not. The sandbox answers in no time; a vendor that
+keeps the script waiting makes all three a smaller part of the whole.
 """
 
 import os
+import statistics
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
 import dagster as dg
+import psycopg
 
 from finance_os.defs.location import build_defs
 from finance_os.evidence.businesses import ensure_business, ensure_connection
@@ -31,7 +33,10 @@ from finance_os_tests.benchmarks.staging import empty
 
 
 def backfill_of_a_year(database: Database, dagster_url: str, size: int, rounds: int) -> list[Figure]:
-    """365 days of Stripe: one Dagster run with its checks, against one plain script."""
+    """365 days of Stripe: one Dagster run with its checks, against one plain script.
+
+    A company of `size` advertisers has some 370 records for each in its year.
+    """
     now = datetime.now(UTC).replace(microsecond=0)
     days = Days((now - timedelta(days=365)).date(), (now - timedelta(days=1)).date())
     ensure_business(database, settings().business, "Main", "UTC")
@@ -49,9 +54,11 @@ def backfill_of_a_year(database: Database, dagster_url: str, size: int, rounds: 
             settings.cache_clear()
             staged: list[int] = []
             executing: list[float] = []
+            checking: list[float] = []
+            planning: list[float] = []
 
             def plain() -> float:
-                empty(database)
+                _forget_everything(database)
 
                 def script() -> None:
                     rows = 0
@@ -64,7 +71,7 @@ def backfill_of_a_year(database: Database, dagster_url: str, size: int, rounds: 
                 return seconds(script)
 
             def through_dagster() -> float:
-                empty(database)
+                _forget_everything(database)
                 job = build_defs(sources=SOURCES).resolve_job_def("stripe_sync")
                 tags = {
                     "dagster/asset_partition_range_start": str(days.first),
@@ -77,14 +84,33 @@ def backfill_of_a_year(database: Database, dagster_url: str, size: int, rounds: 
                     assert run.start_time
                     assert run.end_time
                     executing.append(run.end_time - run.start_time)
+                    planning.append(whole - executing[-1])
+                    checking.append(_checking(instance, run.dagster_run.run_id))
                 return whole
 
             alone, whole = side_by_side(rounds, plain, through_dagster)
         settings.cache_clear()
+    executed, checked = statistics.median(executing), statistics.median(checking)
     return [
         Figure("records of Stripe's year", staged[0], "rows"),
         Figure("plain script over a year of Stripe", alone, "s"),
         Figure("Dagster backfill of a year / plain script", whole / alone, "×", at_most=1.3),
-        Figure("of it, the run from its start, checks included / plain script", executing[0] / alone, "×"),
-        Figure("of it, Dagster planning 13 assets × 365 partitions", whole - executing[0], "s"),
+        Figure("of it, the run from its start, checks included / plain script", executed / alone, "×"),
+        Figure("of it, the checks, which hash every record anew / plain script", checked / alone, "×"),
+        Figure("of it, Dagster planning 13 assets × 365 partitions", statistics.median(planning), "s"),
     ]
+
+
+def _checking(instance: dg.DagsterInstance, run_id: str) -> float:
+    """Seconds that the check steps of a run took."""
+    steps = [step for step in instance.get_run_step_stats(run_id) if step.step_key.endswith("__checks")]
+    assert len(steps) == len(list(STRIPE))
+    return sum(step.end_time - step.start_time for step in steps if step.start_time and step.end_time)
+
+
+def _forget_everything(database: Database) -> None:
+    """Empty what reads leave, the sync runs too: a run whose records are gone fails the checks of its days."""
+    empty(database)
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")  # the tables refuse to be emptied otherwise
+        connection.execute("TRUNCATE finance_os.source_sync_runs, finance_os.check_results CASCADE")

@@ -63,7 +63,7 @@ def test_prices_of_a_day_add_up_to_what_campaigns_spent(world: World, arrived: A
                 wrong[campaign.id, day] = told[campaign.id, day] - true
                 if true:
                     currencies.add(advertiser.currency)
-    assert {"usd", "eur", "jpy", "bhd"} <= currencies | {"eur"}
+    assert currencies == {"usd", "eur", "jpy", "bhd"}
     off = {key: micros for key, micros in wrong.items() if micros}
     lost, twice = planted(world)["redshift_hour_lost"], planted(world)["redshift_impressions_twice"]
     assert sum(micros for (_, day), micros in off.items() if day == START + timedelta(days=4)) == -lost[1]
@@ -126,7 +126,7 @@ def test_gravity_bills_what_it_says(world: World) -> None:
     assert compared > 10
     lost, twice = (planted(world)[kind][1] for kind in ("redshift_hour_lost", "redshift_impressions_twice"))
     assert len(differences) <= len(usd) + 1
-    assert -lost - 10 <= sum(differences) <= twice
+    assert -lost <= sum(differences) <= twice
 
 
 def test_prices_are_split_without_a_remainder(arrived: Arrivals) -> None:

@@ -5,14 +5,16 @@ What is expected is worked out here anew, from plain lists and from what the san
 """
 
 import asyncio
+import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -37,7 +39,6 @@ from finance_os_tests.sources.kept import MemorySecrets
 
 START = date(2026, 6, 9)
 UNTIL = datetime(2026, 7, 19, 12, 30, tzinfo=UTC)
-PREFIX = "/c0/quickbooks"
 NEW_YORK = ZoneInfo("America/New_York")
 TOKYO = ZoneInfo("Asia/Tokyo")
 WHOLE = Days(START - timedelta(days=1), date(2026, 7, 19))
@@ -80,6 +81,7 @@ class Company:
     """One served company, and how it is read."""
 
     room: QuickBooksRoom
+    prefix: str
     base: str
     faults: Faults
     now: datetime = UNTIL
@@ -169,35 +171,50 @@ class Company:
         return [entry.id for entry in self.room.realm.all(entity)]
 
 
-@contextmanager
-def company(*, size: int = 4, seed: int = 7, until: datetime = UNTIL) -> Iterator[Company]:
-    """A company behind a socket, as the sandbox mounts it, with faults before it."""
-    room = QuickBooksRoom(build(seed=seed, start=START, until=until, size=size))
-    faults = Faults(Starlette(routes=[Mount(PREFIX, app=room.app)]), room.fault)
+class Listening:
+    """One server for all companies of a test session; it ends with the process."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"].removeprefix(PREFIX)
+    def __init__(self) -> None:
+        self.companies: dict[str, Callable[[Scope, Receive, Send], Awaitable[None]]] = {}
+        how: dict[str, Any] = {"interface": "asgi3", "lifespan": "off", "log_level": "warning", "access_log": False}
+        server = uvicorn.Server(uvicorn.Config(self.answer, port=0, **how))
+        thread = threading.Thread(target=server.run, name="companies", daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 30
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            assert time.monotonic() < deadline, "the server did not start in time"
+            time.sleep(0.005)
+        self.address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.companies[scope["path"].split("/")[1]](scope, receive, send)
+
+
+listening = cache(Listening)
+numbers = itertools.count()
+
+
+@contextmanager
+def company(*, size: int = 4, seed: int = 7, start: date = START, until: datetime = UNTIL) -> Iterator[Company]:
+    """A company behind a socket, as the sandbox mounts it, with faults before it."""
+    number = f"c{next(numbers)}"
+    prefix = f"/{number}/quickbooks"
+    room = QuickBooksRoom(build(seed=seed, start=start, until=until, size=size))
+    faults = Faults(Starlette(routes=[Mount(prefix, app=room.app)]), room.fault)
+    served = Company(room, prefix, listening().address + prefix, faults, until)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(prefix)
         if path.startswith("/v3/"):
             served.asked.append(path.rpartition("/")[2])
             if served.meddle is not None:
                 served.meddle(len(served.asked))
         await faults(scope, receive, send)
 
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off", access_log=False))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        assert time.monotonic() < deadline, "the server did not start in time"
-        time.sleep(0.005)
-    base = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}{PREFIX}"
-    served = Company(room, base, faults, until)
-    try:
-        yield served
-    finally:
-        server.should_exit = True
-        thread.join(10)
+    listening().companies[number] = answer
+    yield served
+    del listening().companies[number]
 
 
 @pytest.fixture(scope="module")

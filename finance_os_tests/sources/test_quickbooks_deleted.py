@@ -189,6 +189,14 @@ def test_a_full_answer_of_an_old_window_removes_nothing_that_was_deleted_after_i
     assert later in cramped.held.payloads
 
 
+def test_what_an_old_window_cannot_be_told_is_given_to_its_last_day(cramped: Company) -> None:
+    old = delete(cramped, UNTIL + timedelta(hours=1))
+    touch(cramped, UNTIL + timedelta(days=3), FULL)
+    cramped.advance_to(UNTIL + timedelta(days=4))
+    days = Days(date(2026, 7, 18), date(2026, 7, 20))
+    assert told(cramped, days, changes_size=FULL)[0] == [(old, days.last)]
+
+
 def test_when_every_answer_is_full_what_is_held_is_asked_for_by_id(cramped: Company) -> None:
     payment = delete(cramped, UNTIL + timedelta(hours=1))
     touch(cramped, UNTIL + timedelta(hours=2), FULL)

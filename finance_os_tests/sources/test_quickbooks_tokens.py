@@ -26,7 +26,6 @@ from finance_os_tests.sources.kept import MemorySecret, MemorySecrets
 from finance_os_tests.sources.test_quickbooks import QUICK, UNTIL, Company, company
 
 TODAY = Days(UNTIL.date(), UNTIL.date())
-TOKEN_PATH = "/c0/quickbooks/oauth2/v1/tokens/bearer"
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def read(served: Company) -> str:
 
 
 def renewals(served: Company) -> int:
-    return served.faults.requests["POST", TOKEN_PATH]
+    return served.faults.requests["POST", f"{served.prefix}/oauth2/v1/tokens/bearer"]
 
 
 def kept_tokens(kept: KeptSecrets) -> dict[str, Any]:

@@ -546,6 +546,11 @@ def test_subtotals_and_the_grand_total() -> None:
     assert totals(*good, ("Grand total", None, None, 16.25, 8)) == [wrong] * 3
     good[4] = ("Total Apr 2026", None, None, 50, 5)
     assert totals(*good, ("Grand total", None, None, 16.25, 7)) == [None, None, (6, "accrual", 50_000_000, 5_000_000)]
+    # A row is told of the first of its totals that is off, which is the nearest.
+    assert totals(*good, ("Grand total", None, None, 99, 7)) == [
+        (7, "accrual", 99_000_000, 16_250_000), (7, "accrual", 99_000_000, 16_250_000),
+        (6, "accrual", 50_000_000, 5_000_000),
+    ]  # fmt: skip
 
 
 def test_a_publisher_that_is_called_total_is_a_publisher() -> None:

@@ -157,7 +157,7 @@ def test_texts_that_are_no_amount(text: str, code: str) -> None:
     assert refused(Cell("s", text, 0, False)) == code
 
 
-@given(st.integers(-(10**14), 10**14))
+@given(st.integers(-(10**14) + 1, 10**14 - 1))
 def test_texts_survive_thousands_separators(cents: int) -> None:
     dollars = Decimal(cents).scaleb(-2)
     expected = Amount(cents * 10_000, False)

@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/redshift-data/latest/APIReference/API_ExecuteStateme
 """
 
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -117,7 +118,9 @@ class DataApiSnapshot:
             kept = int(SESSION_KEPT.total_seconds())
             place = {**self._reader.address.target, "SessionKeepAliveSeconds": kept}
         with self._reader.explained(what):
-            answer = self._client.execute_statement(Sql=sql, WaitTimeSeconds=_WAIT, **place, **arguments)
+            # With its token, a request that is repeated because its answer was unreadable runs nothing twice.
+            arguments = {"Sql": sql, "WaitTimeSeconds": _WAIT, "ClientToken": uuid.uuid4().hex, **place, **arguments}
+            answer = _ask(self._client.execute_statement, "Id", **arguments)
             identity = answer["Id"]
             if identity in self._ran:
                 raise SourceError("unreadable_answer", f"{what}: {self._reader.host} answered for another statement")
@@ -149,10 +152,10 @@ class DataApiSnapshot:
     def _describe(self, identity: str) -> dict[str, Any]:
         try:
             wait = {"WaitTimeSeconds": self._wait} if self._wait else {}
-            answer = self._client.describe_statement(Id=identity, **wait)
+            answer = _ask(self._client.describe_statement, "Id", Id=identity, **wait)
         except self._client.exceptions.ActiveWaitingRequestsExceededException:
             self._wait = 0  # too many wait already: ask now and then instead
-            answer = self._client.describe_statement(Id=identity)
+            answer = _ask(self._client.describe_statement, "Id", Id=identity)
         if answer["Id"] != identity:
             raise LookupError(identity)
         return answer
@@ -164,7 +167,7 @@ class DataApiSnapshot:
         received = 0
         while True:
             with self._reader.explained(what):
-                answer = self._client.get_statement_result(Id=identity, **token)
+                answer = _ask(self._client.get_statement_result, "Records", Id=identity, **token)
                 names = tuple(each["name"] for each in answer.get("ColumnMetadata", ()))
                 columns = columns or unique_columns(names, what)
                 rows = rows_of(columns, ([_value(field) for field in record] for record in answer["Records"]), what)
@@ -226,9 +229,9 @@ class DataApiReader:
                 client = session.client(
                     "redshift-data",
                     endpoint_url=self.address.endpoint,
-                    # Adaptive, because the quotas are an account's, shared with whatever else uses the Data API.
+                    # Patient, because the quotas are an account's, shared with whatever else uses the Data API.
                     config=Config(
-                        retries={"mode": "adaptive", "total_max_attempts": 6},
+                        retries={"mode": "standard", "total_max_attempts": 8},
                         connect_timeout=10,
                         read_timeout=_HTTP_TIMEOUT,
                     ),
@@ -272,6 +275,27 @@ class DataApiReader:
             raise SourceError(
                 "unreadable_answer", f"{what}: the answer of {self.host} is not in the Data API's form"
             ) from None
+
+
+def _ask(operation: Callable[..., dict[str, Any]], needed: str, **arguments: Any) -> dict[str, Any]:
+    """The answer of an operation, with the member that it always has.
+
+    botocore tries again what failed, but takes an answer that was cut off for one without any members.
+    """
+    import stamina
+    from botocore.parsers import ResponseParserError
+
+    for attempt in stamina.retry_context(on=(ResponseParserError, _CutOff), attempts=3, wait_initial=0.2):
+        with attempt:
+            answer = operation(**arguments)
+            if needed not in answer:
+                raise _CutOff(needed)
+            return answer
+    raise AssertionError("stamina raises what the last attempt raised")
+
+
+class _CutOff(LookupError):
+    """An answer without a member that it always has."""
 
 
 def _value(field: dict[str, Any]) -> Any:

@@ -21,14 +21,16 @@ from finance_os.sources.xlsx.workbook import is_date_format
 SIGNIFICANT_DIGITS = 15
 """Digits of a number that Excel shows. https://support.microsoft.com/office/1672b34d-7043-467e-8e27-269d656771c3"""
 
+LONGEST = 60
+
 LARGEST = 10**18
 """Amounts are smaller than this many microdollars, which are a trillion dollars and fit a 64-bit integer."""
 
 _NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 _WRITTEN = re.compile(
-    r"\$?(?P<open>\()?(?P<before>[+-])?(?P<dollar>US\$|USD|\$)?(?P<after>[+-])?"
-    r"(?P<whole>[0-9]{1,15}|[0-9]{1,3}(?:,[0-9]{3}){1,5})(?P<fraction>\.[0-9]{1,12})?(?P<unit>USD)?(?P<trailing>-)?"
+    r"\$?(?P<open>\()?(?P<before>[+-])?(?:US\$|USD|\$)?(?P<after>[+-])?"
+    r"(?P<whole>[0-9]{1,15}|[0-9]{1,3}(?:,[0-9]{3}){1,5})(?P<fraction>\.[0-9]{1,12})?(?:USD)?(?P<trailing>-)?"
     r"(?P<close>\))?",
     re.ASCII | re.IGNORECASE,
 )
@@ -101,21 +103,22 @@ def _written(text: str, unit: Unit) -> Amount | None:
     plain = "".join(text.split()).replace("\u2212", "-")
     if _NOTHING.fullmatch(plain):
         return None
+    if len(plain) > LONGEST:
+        raise _not_written()
     if any(unicodedata.category(character) == "Sc" and character != "$" for character in plain):
         raise Unreadable("bad_currency", "is in another currency: baselines are in US dollars, convert it")
     if _DECIMAL_COMMA.fullmatch(plain):
         raise Unreadable("ambiguous_amount", "may have a comma for its decimal point: make it a number, such as 1234.5")
     match = _WRITTEN.fullmatch(plain)
     if match is None or bool(match["open"]) != bool(match["close"]):
-        message = "is not an amount such as 1234.50, $1,234.50 or (12.00): make it a number, or leave it empty"
-        raise Unreadable("bad_amount", message)
+        raise _not_written()
     signs = [sign for sign in (match["open"], match["before"], match["after"], match["trailing"]) if sign]
     if len(signs) > 1:
         raise Unreadable("bad_amount", "has more than one sign: make it a number")
     amount = Decimal(match["whole"].replace(",", "") + (match["fraction"] or ""))
     amount = amount if signs in ([], ["+"]) else -amount
     if unit is Unit.MICRODOLLARS:
-        if match["dollar"] or match["unit"]:
+        if "$" in plain or "USD" in plain.upper():
             raise Unreadable(
                 "bad_amount", "is in dollars, and its column in microdollars: rename the column, or correct it"
             )
@@ -151,6 +154,11 @@ def _bounded(micros: int) -> int:
     if abs(micros) >= LARGEST:
         raise _too_large()
     return micros
+
+
+def _not_written() -> Unreadable:
+    message = "is not an amount such as 1234.50, $1,234.50 or (12.00): make it a number, or leave it empty"
+    return Unreadable("bad_amount", message)
 
 
 def _too_large() -> Unreadable:

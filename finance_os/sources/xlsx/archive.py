@@ -86,7 +86,7 @@ def _check_declared(parts: list[zipfile.ZipInfo], size: int) -> None:
 def _inflated(archive: zipfile.ZipFile, part: zipfile.ZipInfo, budget: int) -> int:
     """How many bytes a part really has; at most `budget` of them are looked at, and none is kept."""
     unbounded = copy(part)
-    unbounded.file_size = budget + 1  # or it would be read to its declared size only, and the rest go unseen
+    unbounded.file_size = budget + 2 * _PIECE  # or it would be read to its declared size only, the rest unseen
     size = 0
     try:
         with archive.open(unbounded) as stream:

@@ -15,7 +15,7 @@ import msgspec
 
 from finance_os.evidence.extraction import SourceError
 from finance_os.sources.xlsx.amounts import Unit
-from finance_os.sources.xlsx.cells import Merge, Row, letters
+from finance_os.sources.xlsx.cells import MAX_COLUMNS, Merge, Row, letters
 from finance_os.sources.xlsx.problems import Place, Problems
 
 COLUMNS_SETTING = "FINANCE_OS_XLSX_COLUMNS"
@@ -116,10 +116,14 @@ def find_table(
     """
     wanted = _wanted(columns)
     without_publisher: Row | None = None
-    above: Row | None = None
+    above: dict[int, str] = {}
+    above_number = 0
     for row in rows:
-        names = _names(row, above, [merge for merge in merges if merge.first_row <= row.number])
-        above = row
+        # As many as do not overlap, at most: what a crafted file has more of would only cost time.
+        covering = [merge for merge in merges if merge.first_row <= row.number <= merge.last_row][:MAX_COLUMNS]
+        own = _spread(row, covering)
+        names = _names(row.number, own, above if above_number == row.number - 1 else {}, covering)
+        above, above_number = own, row.number
         fields, doubled = _fields(names, wanted, columns)
         if not any(name in fields or f"{name}_microdollars" in fields for name in AMOUNTS):
             continue
@@ -180,22 +184,20 @@ class _Field:
     header: str
 
 
-def _names(row: Row, above: Row | None, merges: Sequence[Merge]) -> dict[int, tuple[str, ...]]:
+def _names(
+    row: int, own: Mapping[int, str], above: Mapping[int, str], merges: Sequence[Merge]
+) -> dict[int, tuple[str, ...]]:
     """What each column of a header row may be called: by its own cell, or by that with its group's above it.
 
     A cell that is merged with the one above it bears that one's text.
     """
     names: dict[int, tuple[str, ...]] = {}
-    grouping = _spread(above, merges) if above is not None and above.number == row.number - 1 else {}
-    own = _spread(row, merges)
-    for column in {*own, *grouping}:
-        text, group = own.get(column), grouping.get(column)
-        if text is None:
-            reaches_down = any(merge.covers(row.number, column) for merge in merges)
-            if reaches_down and group is not None:
-                names[column] = (group,)
-        else:
+    for column in {*own, *above}:
+        text, group = own.get(column), above.get(column)
+        if text is not None:
             names[column] = (text,) if group is None or group == text else (text, f"{group} {text}")
+        elif group is not None and any(merge.covers(row, column) for merge in merges):
+            names[column] = (group,)
     return names
 
 

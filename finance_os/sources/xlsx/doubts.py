@@ -3,9 +3,12 @@
 A workbook speaks for the keys that it names and for no others, so a doubt about a key stands until a later workbook
 names the key without it. Records say as of when they are in doubt, which is how later reads find those that stand.
 
-The second row of a key is a record of its own, `<key>#2`, and goes when a later workbook has one row of the key. One
-case is not seen: a workbook that is read only after a later one, which has single rows where it has two, brings its
-second rows back, with their finding. Reading the later workbook's day again takes them away.
+The second row of a key is a record of its own, `<key>#2`, and goes when a later workbook has one row of the key.
+
+Only records in doubt tell when their workbook came. So a workbook that is read again alone, after a later one without
+its doubts, raises them once more (the records stay as the later one has them); and one that is read for the first time
+after such a later one brings its second rows back as well. Either errs to the safe side, and goes away when the later
+workbook's day is read again.
 """
 
 from collections import Counter, defaultdict

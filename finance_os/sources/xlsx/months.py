@@ -24,6 +24,8 @@ _SLASHED_DAY = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})", re.ASCII)
 _NAMED_DAYS = ("%b %d, %Y", "%B %d, %Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y")
 _NO_YEAR = re.compile(r"\d{1,2}[/.-]\d{1,2}|(?:\d{1,2}[\s./-]*)?(?P<name>[a-z]{3,9})", re.ASCII)
 
+LONGEST = 60
+
 FORMS = "write it as 2026-03, or as a date"
 
 
@@ -35,6 +37,8 @@ def parse_month(text: str, month_format: str | None = None) -> date:
     a month or a day, and 02/03/2026 is in one month or another.
     """
     text = " ".join(text.split())
+    if len(text) > LONGEST:
+        raise Unreadable("bad_month", f"is no month: {FORMS}")
     if month_format is not None:
         try:
             return datetime.strptime(text, month_format).date().replace(day=1)

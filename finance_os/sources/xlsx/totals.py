@@ -9,6 +9,8 @@ from finance_os.sources.xlsx.months import is_month
 TOLERANCE = 10_000
 """Microdollars (a cent) that a total is off by, at least: totals are shown and typed in cents."""
 
+LONGEST_LABEL = 200
+
 _ALWAYS = re.compile(r"(?:(?:grand|sub|overall)[ _-]*)?totals?|sum", re.IGNORECASE)
 _OF_SOMETHING = re.compile(
     r"(?:(?:grand|sub|overall)[ _-]*)?totals?[ :]+(?:for |of )?(?P<after>.+)"
@@ -24,7 +26,8 @@ def is_total(label: str) -> bool:
 
 def total_of(label: str) -> str | None:
     """What a label such as `Total Mar 2026` or `pub_00012 Total` is the total of; `None` for any other label."""
-    match = _OF_SOMETHING.fullmatch(_plain(label))
+    plain = _plain(label)
+    match = _OF_SOMETHING.fullmatch(plain) if len(plain) <= LONGEST_LABEL else None
     return (match["after"] or match["before"]) if match else None
 
 
