@@ -62,13 +62,15 @@ class ForbiddenRequest(SourceError):
 class ReadOnlyGuard:
     """Lets through what `reads` names, at the origins that it names, and counts it.
 
-    `origins` is the vendor's base URL, or base URLs by name. A path is matched below its base URL's own path.
+    `origins` is the vendor's base URL, or base URLs by name; `ValueError` for one that is none. A path is matched below
+    its base URL's own path.
     """
 
     def __init__(self, reads: Sequence["Get | Post | Query | Take"], origins: str | Mapping[str, str]) -> None:
         named = {"api": origins} if isinstance(origins, str) else origins
+        parsed = {name: _origin(url) for name, url in named.items()}
         self._reads = tuple(
-            (_origin(named[read.at]), urlsplit(named[read.at]).path.rstrip("/"), read)
+            (parsed[read.at], urlsplit(named[read.at]).path.rstrip("/"), read)
             for read in reads
             if isinstance(read, (Get, Post)) and read.at in named
         )
