@@ -35,7 +35,7 @@ from finance_os_tests.benchmarks.staging import empty
 def backfill_of_a_year(database: Database, dagster_url: str, size: int, rounds: int) -> list[Figure]:
     """365 days of Stripe: one Dagster run with its checks, against one plain script.
 
-    A company of `size` advertisers has some 370 records for each in its year.
+    A company of `size` advertisers has some 300 records a year for each.
     """
     now = datetime.now(UTC).replace(microsecond=0)
     days = Days((now - timedelta(days=365)).date(), (now - timedelta(days=1)).date())
