@@ -130,7 +130,7 @@ def _drop_read(
         Kind.DROP,
         days,
         window_of(days, connection.zone),
-        {day: _told_by(drops, day, connection) for day in days},
+        {day: _told_by(obj, drops, day, connection) for day in days},
         opener if drops else None,
         obj.volatile_paths,
         tuple(drop.target for drop in drops),
@@ -138,7 +138,7 @@ def _drop_read(
     )
 
 
-def _told_by(drops: Iterable[Drop], day: date, connection: Connection) -> DayState:
+def _told_by(obj: SourceObject[Any], drops: Iterable[Drop], day: date, connection: Connection) -> DayState:
     """How much of `day` files can tell: none of it where none reaches to it, a part where it was not over yet."""
     over = start_of_day(day + timedelta(days=1), connection.zone)
     received = [
@@ -148,4 +148,4 @@ def _told_by(drops: Iterable[Drop], day: date, connection: Connection) -> DaySta
     ]
     if not received:
         return DayState.UNOBSERVABLE
-    return DayState.WHOLE if max(received) >= over else DayState.PARTIAL
+    return DayState.WHOLE if obj.dated_by_drop or max(received) >= over else DayState.PARTIAL

@@ -58,6 +58,8 @@ class SourceObject(Generic[Detail]):
     """One object type of a source.
 
     `label` is its short name in the plan's list of a connector's objects; one without is not listed there.
+    `dated_by_drop` says that a file's rows belong to the day on which it was handed in, whatever they speak of: that
+    day is whole as soon as the file is there.
     `columns` documents the fields that people look for (a payload may hold more). `shown` names those that may
     be printed: no names, no addresses, no free text. `volatile` fields change from read to read and say nothing:
     they are not kept (`"lines.data.*.url"` walks over a list). `settles` is a field and the value that it
@@ -76,6 +78,7 @@ class SourceObject(Generic[Detail]):
     settles: tuple[str, str] | None = None
     changes_known_for: timedelta | None = None
     beyond: DayState = DayState.CREATED
+    dated_by_drop: bool = False
 
     @property
     def volatile_paths(self) -> tuple[tuple[str, ...], ...]:

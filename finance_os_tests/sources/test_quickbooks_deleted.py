@@ -12,7 +12,6 @@ from finance_os.sandbox.quickbooks import entries, reads
 from finance_os.sources.quickbooks import QUICKBOOKS
 from finance_os.sources.quickbooks.client import CHANGES_SIZE
 from finance_os_tests.sources.test_quickbooks import (
-    NEW_YORK,
     TOKYO,
     UNTIL,
     WHOLE,
@@ -122,8 +121,10 @@ def test_deletions_are_told_for_thirty_days(own: Company) -> None:
     assert told(own, day) == ([(payment, day.first)], [])
     own.advance_to(UNTIL + timedelta(days=32))
     own.asked.clear()
-    since = (own.now - timedelta(days=30)).astimezone(NEW_YORK).date()
-    notice = f"QuickBooks tells of deletions for 30 days: those before {since} are not told any more."
+    since = own.now - timedelta(days=30) + timedelta(minutes=1)
+    notice = (
+        f"QuickBooks tells of deletions for 30 days: those before {since:%Y-%m-%d %H:%M:%SZ} are not told any more."
+    )
     assert told(own, day) == ([], [notice])
     assert "cdc" not in own.asked, "QuickBooks would refuse"
     # A window that reaches into the memory is told the part of it that is remembered.

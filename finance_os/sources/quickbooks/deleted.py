@@ -66,8 +66,8 @@ class _Deletions:
         since = max(self.start, self.memory)
         if self.start < self.memory:
             yield Notice(
-                f"QuickBooks tells of deletions for {CHANGES_KEPT.days} days: those before {self._day(self.memory)} "
-                "are not told any more."
+                f"QuickBooks tells of deletions for {CHANGES_KEPT.days} days: those before {_utc(self.memory)} are not "
+                "told any more."
             )
         if since >= self.end:
             return
@@ -149,9 +149,13 @@ class _Deletions:
             if missing:
                 yield Page([Record(each, None, day) for each in missing], there.requested_at, self.resume)
         yield Notice(
-            f"Change data capture was full until {datetime.fromtimestamp(told_from, UTC):%Y-%m-%d %H:%M:%SZ}: of "
+            f"Change data capture was full until {_utc(told_from)}: of "
             f"{len(asked)} objects that are held, {gone} are not there any more. They are given to {day}."
         )
 
     def _day(self, second: int) -> date:
         return epoch_day(second, self.request.zone)
+
+
+def _utc(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%SZ}"

@@ -42,6 +42,7 @@ XLSX = Source(
             detail=None,
             label="publisher_month_baseline",
             reads=Reads.DROP,
+            dated_by_drop=True,
             columns=(
                 Column("period", "text", "Month, as 2026-03"),
                 Column("publisher_key", "text", "The publisher's ID in small letters, else a hash of its name"),
