@@ -5,17 +5,27 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import pytest
 
+from finance_os import settings as settings_module
+from finance_os.defs.location import build_defs
 from finance_os.evidence.businesses import ensure_business, ensure_connection
 from finance_os.evidence.scheduled_syncs import outcomes
 from finance_os.evidence.windows import Days
+from finance_os.sources.registry import SOURCES
+from finance_os.sources.source import Cadence
 from finance_os_tests.defs.conftest import Installation, days_ago, schedule_tick
 
+DAILY = tuple(source.system for source in SOURCES if source.cadence is Cadence.DAILY)
 DUE = datetime(2026, 11, 20, 1, 15, tzinfo=UTC)
 
 
 def tick(installation: Installation, due: datetime = DUE) -> list[dg.RunRequest]:
     """What one evaluation asks for."""
     return schedule_tick(installation.defs, installation.instance, due)
+
+
+def by_system(installation: Installation, due: datetime = DUE) -> dict[str, dg.RunRequest]:
+    """What one evaluation asks for, by source system."""
+    return {request.tags["finance_os/source_system"]: request for request in tick(installation, due)}
 
 
 def days_of(request: dg.RunRequest) -> tuple[str, str]:
@@ -28,8 +38,8 @@ def days_of(request: dg.RunRequest) -> tuple[str, str]:
 
 def test_one_run_a_daily_source_and_a_row_a_business(installation: Installation) -> None:
     requests = tick(installation)
-    assert [request.run_key for request in requests] == ["daily-2026-11-20/stripe", "daily-2026-11-20/gravity"]
-    for request, system in zip(requests, ("stripe", "gravity"), strict=True):
+    assert [request.run_key for request in requests] == [f"daily-2026-11-20/{system}" for system in DAILY]
+    for request, system in zip(requests, DAILY, strict=True):
         assert request.tags["finance_os/scheduled_sync"] == "daily-2026-11-20"
         assert request.tags["finance_os/source_system"] == system
         assert request.tags["finance_os/bulk"] == system
@@ -40,7 +50,7 @@ def test_one_run_a_daily_source_and_a_row_a_business(installation: Installation)
     rows = installation.database.fetch("SELECT * FROM finance_os.scheduled_syncs ORDER BY business_id")
     assert [
         (row["business_id"], row["scheduled_sync_id"], row["requested_for"], row["expected_connectors"]) for row in rows
-    ] == [(name, "daily-2026-11-20", date(2026, 11, 20), ["stripe", "gravity"]) for name in ("acme", "globex")]
+    ] == [(name, "daily-2026-11-20", date(2026, 11, 20), list(DAILY)) for name in ("acme", "globex")]
 
 
 def test_a_second_evaluation_changes_nothing(installation: Installation) -> None:
@@ -52,16 +62,43 @@ def test_a_second_evaluation_changes_nothing(installation: Installation) -> None
 
 def test_each_days_yesterday_is_read_once_it_is_over_wherever_the_business_is(installation: Installation) -> None:
     # At 01:15 UTC it is still the 19th in New York: the last day that is over there is the 18th.
-    assert [days_of(request) for request in tick(installation)] == [("2026-11-18", "2026-11-20")] * 2
+    asked = by_system(installation)
+    assert days_of(asked["stripe"]) == days_of(asked["gravity"]) == ("2026-11-18", "2026-11-20")
     for business in ("acme", "globex"):
         ensure_connection(installation.database, business, "gravity", active=business == "globex")
-    stripe, gravity = tick(installation)
-    assert days_of(stripe) == ("2026-11-18", "2026-11-20")
-    assert days_of(gravity) == ("2026-11-19", "2026-11-20")
+    asked = by_system(installation)
+    assert days_of(asked["stripe"]) == ("2026-11-18", "2026-11-20")
+    assert days_of(asked["gravity"]) == ("2026-11-19", "2026-11-20")
     ensure_business(installation.database, "far", "Far", "Pacific/Kiritimati")
     ensure_connection(installation.database, "far", "gravity")
-    _, gravity = tick(installation, datetime(2026, 11, 20, 12, tzinfo=UTC))  # there it is the 21st: no partition yet
-    assert days_of(gravity) == ("2026-11-19", "2026-11-20")
+    asked = by_system(installation, datetime(2026, 11, 20, 12, tzinfo=UTC))  # there it is the 21st: no partition yet
+    assert days_of(asked["gravity"]) == ("2026-11-19", "2026-11-20")
+
+
+def test_a_source_that_still_changes_its_past_is_read_further_back(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert days_of(by_system(installation)["redshift"]) == ("2026-11-13", "2026-11-20")
+    monkeypatch.setenv("FINANCE_OS_TRAILING_DAYS", '{"redshift": 14}')
+    settings_module.settings.cache_clear()
+    assert days_of(by_system(installation)["redshift"]) == ("2026-11-06", "2026-11-20")
+    settings_module.settings.cache_clear()
+
+
+def test_a_source_that_a_setting_takes_out_is_not_read(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FINANCE_OS_EXCLUDED_CONNECTORS", "gravity, redshift")
+    settings_module.settings.cache_clear()
+    defs = build_defs()
+    requests = schedule_tick(defs, installation.instance, DUE)
+    settings_module.settings.cache_clear()
+    asked = [request.tags["finance_os/source_system"] for request in requests]
+    assert asked == [system for system in DAILY if system not in ("gravity", "redshift")]
+    [row] = installation.database.fetch(
+        "SELECT expected_connectors FROM finance_os.scheduled_syncs WHERE business_id = 'acme'"
+    )
+    assert row["expected_connectors"] == asked
 
 
 def test_the_outcome_of_a_scheduled_sync_is_seen_where_a_run_never_started(installation: Installation) -> None:
