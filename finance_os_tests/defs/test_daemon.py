@@ -74,12 +74,20 @@ def sandbox(server_url: str, home: Path) -> Iterator[Running]:
     name = f"daemon_{os.getpid()}"
     inbox = home / "drops" / "acme" / "rho"
     with running_sandbox(
-        seed=5, days=14, size=4, accounts=2, gravity_admin_url=server_url, gravity_database=name, drops=inbox
+        seed=5,
+        days=14,
+        size=4,
+        accounts=2,
+        gravity_admin_url=server_url,
+        gravity_database=name,
+        drops=inbox,
+        rooms=None,
     ) as running:
         shutil.move(inbox / "account_2", home / "drops" / "globex" / "rho")
         yield running
     for number in ("", "_2"):
         drop_database(server_url, name + number)
+        drop_database(server_url, f"{name}_redshift{number}")
         with psycopg.connect(server_url, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(f"{name}{number}_reader")))
 
