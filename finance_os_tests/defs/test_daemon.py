@@ -29,6 +29,7 @@ from finance_os.local.stack import checkout, running_stack
 from finance_os.sandbox.process import Running, running_sandbox
 from finance_os.settings import Settings
 from finance_os.sources.registry import SOURCES
+from finance_os.sources.sealing import new_key
 from finance_os_tests.conftest import create_database, drop_database
 from finance_os_tests.defs.conftest import REFERENCES, ZONES, days_ago
 
@@ -102,6 +103,7 @@ def _environment(
     monkeypatch.setenv("FINANCE_OS_DATABASE_URL", with_password(database.url))
     monkeypatch.setenv("FINANCE_OS_DAGSTER_DATABASE_URL", dagster_url)
     monkeypatch.setenv("FINANCE_OS_DROP_SETTLE_SECONDS", "1")
+    monkeypatch.setenv("FINANCE_OS_ENCRYPTION_KEY", new_key())
     for prefix, variables in (("", sandbox.env), ("GLOBEX_", sandbox.others[0])):
         for name, value in variables.items():
             if name != "FINANCE_OS_DROPS":
