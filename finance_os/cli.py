@@ -3,19 +3,14 @@
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 
+from finance_os.commands.opened import console, errors, opened_database, require_business
 from finance_os.settings import Settings
-
-if TYPE_CHECKING:
-    from finance_os.evidence.database import Database
 
 app = typer.Typer(
     help="Finance OS: evidence of a company's money, staged, checked and replayable.",
@@ -30,33 +25,6 @@ app.add_typer(db, name="db")
 app.add_typer(runs, name="runs")
 app.add_typer(audit, name="audit")
 app.add_typer(keys, name="keys")
-
-console = Console(width=None if sys.stdout.isatty() else 120)
-errors = Console(stderr=True)
-
-
-@contextmanager
-def opened_database(*, require_schema: bool = True) -> "Iterator[Database]":
-    """The finance database of the settings; the embedded server is started, or joined where it runs."""
-    from finance_os.evidence import embedded
-    from finance_os.evidence.database import Database, require_current_schema
-
-    settings = Settings()
-    if settings.database_url is not None:
-        database = Database(settings.database_url.get_secret_value())
-    else:
-        database = Database(embedded.ensure_database(embedded.start(settings.home / "postgres"), "finance_os"))
-    if require_schema:
-        require_current_schema(database)
-    yield database
-
-
-def _require_business(database: "Database", business: str | None) -> list[str]:
-    """The IDs of all businesses; `LookupError` if `business` is given and not one of them."""
-    known = [row["business_id"] for row in database.fetch("SELECT business_id FROM finance_os.businesses ORDER BY 1")]
-    if business is not None and business not in known:
-        raise LookupError(f"there is no business {business!r}; there are {', '.join(known) or 'none yet'}")
-    return known
 
 
 def main() -> None:
@@ -138,7 +106,7 @@ def status(business: Annotated[str | None, typer.Option(help="Only this business
     from finance_os.sources.registry import SOURCES
 
     with opened_database() as database:
-        _require_business(database, business)
+        require_business(database, business)
         judge_freshness(database, SOURCES)
         print_summary(database, console, business)
 
@@ -157,7 +125,7 @@ def plan(
     settings = Settings()
     with opened_database() as database:
         ensure_installation(database, settings, [source.system for source in SOURCES])
-        known = _require_business(database, business)
+        known = require_business(database, business)
         plans = [
             source_sync_plan(database, SOURCES, business_id, excluded=settings.excluded)
             for business_id in (known if business is None else [business])
@@ -181,7 +149,7 @@ def probe(
     settings = Settings()
     with opened_database() as database:
         ensure_installation(database, settings, [])
-        known = _require_business(database, business)
+        known = require_business(database, business)
         business_id = business or (settings.business if settings.business in known else known[0])
         run = record_probe(database, business_id, note)
     console.print(
@@ -273,7 +241,7 @@ def runs_list(
     for heading in ("run", "business", "object type", "kind", "days", "status", "new", "changed", "unchanged", "began"):
         table.add_column(heading, no_wrap=heading == "object type")
     with opened_database() as database:
-        _require_business(database, business)
+        require_business(database, business)
         for run in latest_sync_runs(database, business, limit):
             table.add_row(
                 str(run["sync_run_id"]),
@@ -315,7 +283,7 @@ def audit_verify(business: Annotated[str | None, typer.Option(help="Only this bu
 
     broken = 0
     with opened_database() as database:
-        known = _require_business(database, business)
+        known = require_business(database, business)
         for business_id in known if business is None else [business]:
             kept = anchors.read(Settings().anchors_location, business_id)
             verification = verify(database, business_id, kept.anchors)

@@ -15,6 +15,7 @@ from psycopg.rows import tuple_row
 
 from finance_os.evidence.canonical import canonical_json
 from finance_os.evidence.chunks import Chunk, Part, digest_of
+from finance_os.evidence.counts import count
 from finance_os.evidence.database import DatabaseConnection, lock_objects
 from finance_os.evidence.decisions import Change, Writes, confirmed_later, decide, heads_of, key_of, new_ids
 from finance_os.evidence.sync_runs import SyncRun, require_worker
@@ -34,7 +35,7 @@ def commit_chunk(
     counts: Counter[str] = Counter(extracted=0, new=0, changed=0, unchanged=0, stale=0, removed=0)
     lock_objects(connection, *run.key)
     require_worker(connection, run)
-    ordinal = 0
+    ordinal = versions = shown = 0
     for part in chunk.parts:
         writes = _assume_fresh(connection, run, part) if expect_fresh else None
         if writes is None:
@@ -46,6 +47,9 @@ def commit_chunk(
         ordinal += len(part.sightings)
         counts["extracted"] += len(part.source_ids)
         counts.update(writes.outcomes)
+        versions += len(writes.inserted)
+        shown += len(writes.added) + sum(change == "restored" for _, change, *_ in writes.changes)
+    count(connection, run.key, versions=versions, current=shown - counts["removed"])
     return counts
 
 
@@ -55,11 +59,11 @@ def _assume_fresh(connection: DatabaseConnection, run: SyncRun, part: Part) -> W
     After a chunk in which everything was new the next one most likely is, and looking every key up would cost more
     than finding out by the primary key.
     """
-    count = len(part.source_ids)
-    if not count or len(part.states) != count:
+    rows = len(part.source_ids)
+    if not rows or len(part.states) != rows:
         return None
-    inserted = list(enumerate(new_ids(connection, count)))
-    writes = Writes([record_id for _, record_id in inserted], ["new"] * count, inserted, added=inserted)
+    inserted = list(enumerate(new_ids(connection, rows)))
+    writes = Writes([record_id for _, record_id in inserted], ["new"] * rows, inserted, added=inserted)
     try:
         with connection.transaction():
             _add_heads(connection, run, part, writes)

@@ -1,14 +1,16 @@
 """The end of a sync run: removals of a snapshot, what it says of each day, and its success, in one transaction."""
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Literal
 
 from psycopg.rows import tuple_row
 from psycopg.types.json import Jsonb
 
 from finance_os.evidence import audit
+from finance_os.evidence.canonical import decode
 from finance_os.evidence.chunks import batch_hash
+from finance_os.evidence.counts import count
 from finance_os.evidence.database import Database, DatabaseConnection, lock_objects
 from finance_os.evidence.exceptions import settle_findings
 from finance_os.evidence.extraction import DayState, Kind
@@ -34,6 +36,7 @@ def complete(
         lock_objects(connection, *run.key)
         require_worker(connection, run)
         removed = _remove_unseen(connection, run) if run.read.kind is Kind.SNAPSHOT else 0
+        count(connection, run.key, versions=0, current=-removed)
         days = _days(connection, run)
         _write_days(connection, run, days, tally)
         if run.read.extract is not None:
@@ -45,7 +48,10 @@ def complete(
             UPDATE finance_os.source_sync_runs
             SET status = 'succeeded', completed_at = clock_timestamp(), progressed_at = clock_timestamp(),
                 checkpoint = NULL, rows_removed = rows_removed + %(removed)s, batch_hash = %(batch_hash)s,
-                remote_count = %(remote_count)s, notices = notices || %(notices)s::text[], requested = %(requested)s
+                remote_count = %(remote_count)s, notices = notices || %(notices)s::text[], requested = %(requested)s,
+                reaches_to = CASE WHEN NOT %(observed)s THEN NULL
+                                  WHEN kind = 'drop' THEN coalesce(%(received_at)s, clock_timestamp())
+                                  ELSE least(window_end, clock_timestamp()) END
             WHERE sync_run_id = %(sync_run_id)s AND worker = %(worker)s AND status = 'running'
             RETURNING *
             """,
@@ -55,6 +61,8 @@ def complete(
                 "remote_count": None if tally.remote is None else sum(tally.remote.values()),
                 "notices": tally.notices,
                 "requested": Jsonb(run.requested_in_all(requested)),
+                "observed": _observes(run),
+                "received_at": _received_at(run),
                 "sync_run_id": run.sync_run_id,
                 "worker": run.worker,
             },
@@ -81,6 +89,22 @@ def complete(
             },
         )
     return row
+
+
+def _observes(run: SyncRun) -> bool:
+    """Whether a read says what the source held: a targeted one says nothing of the other objects."""
+    read = run.read
+    if read.kind is Kind.TARGETED or not read.window.start < read.window.end:
+        return False
+    return any(read.states.get(day, DayState.WHOLE) is not DayState.UNOBSERVABLE for day in read.days)
+
+
+def _received_at(run: SyncRun) -> datetime | None:
+    """When the newest of the files that a run read was received; reading an old one again makes nothing fresh."""
+    if run.read.kind is not Kind.DROP:
+        return None
+    times = [decode(target).get("received_at") for target in run.read.targets if target.startswith("{")]
+    return max((datetime.fromisoformat(time) for time in times if time), default=None)
 
 
 def _days(connection: DatabaseConnection, run: SyncRun) -> dict[date, dict[str, int]]:

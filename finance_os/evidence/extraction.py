@@ -124,6 +124,10 @@ class Held(Protocol):
         """Source IDs of current records whose payload's text at `path` lies in `first`..`last`, in order."""
         ...
 
+    def ids_read_since(self, moment: datetime) -> list[str]:
+        """Source IDs that pages asked for after `moment` showed (files: received after it), in order."""
+        ...
+
     def requests_since(self, moment: datetime) -> int:
         """How many requests sync runs that progressed since `moment` have sent through this connection."""
         ...

@@ -72,6 +72,28 @@ class HeldEvidence:
         )
         return [row["source_id"] for row in rows]
 
+    def ids_read_since(self, moment: datetime) -> list[str]:
+        """Source IDs that pages asked for after `moment` showed (files: received after it), in order.
+
+        Those that have been removed since are among them. Heads do not tell: one stays as it was where a later page
+        shows the same.
+        """
+        rows = self.database.fetch(
+            """
+            SELECT DISTINCT record.source_id
+            FROM finance_os.source_sync_sightings AS sighting
+            JOIN finance_os.source_sync_runs AS run USING (sync_run_id)
+            CROSS JOIN LATERAL unnest(sighting.record_ids) AS shown (record_id)
+            JOIN finance_os.raw_source_records AS record ON record.record_id = shown.record_id
+            WHERE sighting.business_id = %(business_id)s AND sighting.source_system = %(source_system)s
+              AND sighting.object_type = %(object_type)s AND sighting.requested_at > %(moment)s
+              AND run.connection_id = %(connection_id)s
+            ORDER BY record.source_id
+            """,
+            {**self._key(), "moment": moment},
+        )
+        return [row["source_id"] for row in rows]
+
     def requests_since(self, moment: datetime) -> int:
         """How many requests sync runs that progressed since `moment` have sent through this connection."""
         rows = self.database.fetch(

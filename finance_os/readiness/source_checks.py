@@ -70,18 +70,11 @@ def freshness(database: Database, subject: Subject, days: Days) -> list[Verdict]
                CASE WHEN bool_and(reach.reached IS NOT NULL) THEN min(reach.reached) END AS reached
         FROM finance_os.connections AS connection
         LEFT JOIN LATERAL (
-            SELECT max(CASE kind WHEN 'drop' THEN coalesce(handed_in.at, completed_at)
-                            ELSE least(window_end, completed_at) END) AS reached
-            FROM finance_os.source_sync_runs AS run
-            LEFT JOIN LATERAL (
-                SELECT max((target::jsonb ->> 'received_at')::timestamptz) AS at
-                FROM unnest(run.targets) AS target WHERE run.kind = 'drop' AND target LIKE '{%%'
-            ) AS handed_in ON true
+            SELECT reaches_to AS reached FROM finance_os.source_sync_runs AS run
             WHERE run.business_id = connection.business_id AND run.source_system = %(source_system)s
               AND run.object_type = %(object_type)s AND run.connection_id = connection.connection_id
-              AND run.status = 'succeeded' AND run.kind <> 'targeted' AND run.window_start < run.window_end
-              AND EXISTS (SELECT FROM finance_os.source_sync_partitions AS day
-                          WHERE day.sync_run_id = run.sync_run_id AND day.state <> 'unobservable')
+              AND run.reaches_to IS NOT NULL
+            ORDER BY run.reaches_to DESC LIMIT 1
         ) AS reach ON true
         WHERE connection.source_system = %(source_system)s AND connection.active
         GROUP BY connection.business_id ORDER BY connection.business_id

@@ -110,4 +110,24 @@ def evidence_state(database: Database) -> dict[str, list[tuple[Any, ...]]]:
             FROM finance_os.source_sync_partitions
             ORDER BY business_id, source_system, object_type, partition_day, kind, sync_run_id DESC""",
     }
+    require_counts(database)
     return {name: sorted(tuple(row.values()) for row in database.fetch(query)) for name, query in queries.items()}
+
+
+def require_counts(database: Database) -> None:
+    """The counts that are kept are those that counting gives."""
+    kept = database.fetch(
+        "SELECT business_id, source_system, object_type, versions, current FROM finance_os.raw_record_counts"
+        " WHERE versions > 0 ORDER BY 1, 2, 3"
+    )
+    counted = database.fetch(
+        """
+        SELECT business_id, source_system, object_type, count(*) AS versions,
+               (SELECT count(*) FROM finance_os.raw_record_heads AS head
+                WHERE (head.business_id, head.source_system, head.object_type)
+                    = (record.business_id, record.source_system, record.object_type)
+                  AND NOT head.removed) AS current
+        FROM finance_os.raw_source_records AS record GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        """
+    )
+    assert kept == counted

@@ -27,6 +27,7 @@ from finance_os_tests.pgbouncer import pgbouncer, pooled_url
 
 APPEND_ONLY = [
     "check_results",
+    "checkpoints",
     "finance_audit_events",
     "raw_record_changes",
     "raw_source_records",

@@ -242,7 +242,14 @@ def _play(database: Database, connection: Connection, steps: Any, chunk_rows: in
 def test_how_pages_are_cut_into_chunks_does_not_matter(
     database: Database, acme: Connection, globex: Connection, steps: Any
 ) -> None:
-    for table in ("raw_record_heads", "raw_record_changes", "raw_source_records", "source_sync_sightings"):
+    emptied = (
+        "raw_record_heads",
+        "raw_record_changes",
+        "raw_source_records",
+        "source_sync_sightings",
+        "raw_record_counts",
+    )
+    for table in emptied:
         with Database(database.url, "postgres").transaction() as connection:
             connection.execute(f"ALTER TABLE finance_os.{table} DISABLE TRIGGER USER")  # pyright: ignore
             connection.execute(f"TRUNCATE finance_os.{table}")  # pyright: ignore

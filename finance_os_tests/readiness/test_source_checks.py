@@ -381,12 +381,9 @@ def test_a_file_is_as_fresh_as_when_it_was_staged(database: Database, acme: Conn
     assert fresh(database) == {"acme": READY}
 
 
-def test_reading_an_old_file_again_makes_nothing_fresh(database: Database, owner: Database, acme: Connection) -> None:
-    run = stage_days(database, acme, kind=Kind.DROP)
+def test_reading_an_old_file_again_makes_nothing_fresh(database: Database, acme: Connection) -> None:
     old = '{"drop": "' + "0" * 64 + '", "received_at": "2026-01-05T00:00:00Z"}'
-    with owner.transaction() as connection:
-        connection.execute("UPDATE finance_os.source_sync_runs SET targets = %s", ([old],))
-    assert run is not None
+    perform(database, replace(read_of(acme, [], kind=Kind.DROP), targets=(old,)), Origin(Trigger.MANUAL), chunk_rows=1)
     assert fresh(database) == {"acme": STALE}
 
 

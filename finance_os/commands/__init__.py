@@ -1,0 +1,1 @@
+"""The subcommands of `finance-os`, one typer application a module."""
