@@ -13,6 +13,9 @@ from urllib.parse import unquote, urlsplit
 
 from finance_os.evidence.extraction import SourceError
 
+READ_ONLY_SESSION = "READ-ONLY-SESSION"
+"""What a SQL source counts, beside its `SELECT`s, when the server has confirmed that its session is read-only."""
+
 
 @dataclass(frozen=True)
 class Get:

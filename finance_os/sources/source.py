@@ -87,15 +87,29 @@ class SourceObject(Generic[Detail]):
 
 
 @dataclass(frozen=True)
+class EvidenceSource:
+    """What readiness speaks of as one source of evidence: object types that are fresh together or not at all.
+
+    `place` orders the list of all of them.
+    """
+
+    name: str
+    title: str
+    object_types: tuple[str, ...]
+    place: int = 100
+
+
+@dataclass(frozen=True)
 class Source:
     """One source system.
 
     `order` is its place among the planned connectors; `None` for a source that is none. `read_scope` says in a
     sentence what it is allowed to see. `trailing_days` is how many past days the daily run reads again beside today.
     `credentials` are the names of the secrets that it cannot work without, `options` those of settings that it
-    can. `reads` is the whole of what it may ask for. `open` makes a guarded client from credentials;
-    `extract` reads what a request asks for with it, lazily, and raises `SourceError`. A source that takes files
-    also has `judge`, its verdict on one.
+    can, `feature_flag` the one of those that has to be on. `reads` is the whole of what it may ask for. `open` makes
+    a guarded client from credentials; `extract` reads what a request asks for with it, lazily, and raises
+    `SourceError`. A source that takes files also has `judge`, its verdict on one. `evidence` says what readiness
+    counts as one source of evidence each; all its objects together, if nothing is said.
     """
 
     system: str
@@ -112,12 +126,20 @@ class Source:
     open: Callable[[Credentials], AbstractContextManager[Any]]
     extract: Callable[[Any, SourceObject[Any], Request], Extraction]
     options: tuple[str, ...] = ()
+    feature_flag: str | None = None
     judge: Judge | None = None
     api_version: str | None = None
     kinds: tuple[str, ...] = ()
     read_scope: str = ""
     trailing_days: int = 1
     write_boundary: str = "Finance database only"
+    evidence: tuple[EvidenceSource, ...] = ()
+
+    @property
+    def evidence_sources(self) -> tuple[EvidenceSource, ...]:
+        """What readiness counts: as declared, else all objects together under the name of the first."""
+        together = EvidenceSource(self.objects[0].object_type, self.title, tuple(obj.object_type for obj in self))
+        return self.evidence or (together,)
 
     def __iter__(self) -> Iterator[SourceObject[Any]]:
         return iter(self.objects)

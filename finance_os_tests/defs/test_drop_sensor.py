@@ -13,6 +13,8 @@ import pytest
 
 from finance_os import settings as settings_module
 from finance_os.defs import sensors
+from finance_os.evidence.businesses import Connection
+from finance_os.evidence.extraction import SourceError
 from finance_os.evidence.windows import Days
 from finance_os.readiness import verdicts
 from finance_os.sources import drops
@@ -231,9 +233,9 @@ def test_two_businesses_with_the_same_file_are_two_drops(bank: Bank) -> None:
 def test_one_businesss_trouble_does_not_hold_up_the_others(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
     real = drops.look
 
-    def look(location: str, connection: drops.Connection, *rest: object, **more: object) -> drops.Inbox:
+    def look(location: str, connection: Connection, *rest: object, **more: object) -> drops.Inbox:
         if connection.business_id == "acme":
-            raise drops.SourceError("drops_unreachable", "S3 answered AccessDenied")
+            raise SourceError("drops_unreachable", "S3 answered AccessDenied")
         return real(location, connection, *rest, **more)  # pyright: ignore[reportArgumentType]
 
     bank.drop(bank_file("-12.50"))

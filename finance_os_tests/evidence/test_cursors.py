@@ -74,6 +74,24 @@ def test_what_is_held_between_two_values(database: Database, acme: Connection, g
     assert held.ids_between(("nothing",), "", "zzz") == []
 
 
+def test_what_was_shown_since_a_moment(database: Database, acme: Connection, globex: Connection) -> None:
+    held = HeldEvidence(database, read_of(acme, []))
+    assert held.ids_read_since(NOON - timedelta(days=1)) == []
+    stage(database, acme, Page([record("b"), record("a"), record("c")], NOON))
+    # Shown again without a difference, which moves no head; removed; shown with an older state.
+    later = NOON + timedelta(minutes=5)
+    stage(database, acme, Page([record("b"), record("d")], later))
+    stage(database, acme, Page([record("d", None)], later + timedelta(minutes=1)))
+    stage(database, acme, Page([record("b", "older")], NOON - timedelta(minutes=5)))
+    stage(database, acme, Page([record("x")], later), object_type="stripe_charge")
+    stage(database, globex, Page([record("z")], later))
+    stage(database, ensure_connection(database, "acme", "stripe", "second"), Page([record("y")], later))
+    assert held.ids_read_since(NOON - timedelta(microseconds=1)) == ["a", "b", "c", "d"]
+    assert held.ids_read_since(NOON) == ["b", "d"]
+    assert held.ids_read_since(later - timedelta(microseconds=1)) == ["b", "d"]
+    assert held.ids_read_since(later) == []
+
+
 def test_requests_of_all_runs_since_a_moment_are_counted(database: Database, acme: Connection) -> None:
     from finance_os.evidence.extraction import Extraction
 

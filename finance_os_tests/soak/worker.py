@@ -30,11 +30,12 @@ from finance_os.evidence.extraction import SourceError
 from finance_os.evidence.reading import perform
 from finance_os.evidence.sync_runs import Origin, Read, Trigger
 from finance_os.evidence.windows import Days
-from finance_os.sources import gravity, rho
 from finance_os.sources.drops import accepted_drops
 from finance_os.sources.gravity import GRAVITY
+from finance_os.sources.gravity import reading as gravity
 from finance_os.sources.planning import plan_reads
 from finance_os.sources.rho import RHO
+from finance_os.sources.rho import reading as rho
 from finance_os.sources.source import Source
 from finance_os.sources.stripe import STRIPE, client
 from finance_os.sources.stripe.client import Patience

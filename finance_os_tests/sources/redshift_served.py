@@ -33,16 +33,20 @@ NOW = datetime(2026, 3, 20, 15, tzinfo=UTC)
 
 @dataclass
 class Held:
-    """What is staged already: source IDs by spend date."""
+    """What is staged already: spend dates, or times of events, by source ID."""
 
     dates: dict[str, str] = field(default_factory=dict)
+    path: str = "spend_date"
 
     def ids_where(self, path: tuple[str, ...], value: str) -> list[str]:
         raise AssertionError(f"Redshift looks for {path} {value} in what is staged")
 
     def ids_between(self, path: tuple[str, ...], first: str, last: str) -> list[str]:
-        assert path == ("spend_date",)
+        assert path == (self.path,) or not self.dates
         return sorted(source_id for source_id, day in self.dates.items() if first <= day <= last)
+
+    def ids_read_since(self, moment: datetime) -> list[str]:
+        raise AssertionError(f"Redshift asks what was read since {moment}")
 
     def requests_since(self, moment: datetime) -> int:
         raise AssertionError(f"Redshift asks for requests since {moment}")

@@ -20,9 +20,21 @@ from finance_os.evidence.businesses import Connection, ensure_business, ensure_c
 from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import SourceError
 from finance_os.evidence.windows import Days
-from finance_os.sources import drop_stores, drops
+from finance_os.sources import drops
 from finance_os.sources.credentials import Credentials
-from finance_os.sources.drops import Accepted, DropFile, Inbox, Judged, Outcome, Problem, Quarantined, Stamp, Taken
+from finance_os.sources.drops import (
+    Accepted,
+    DropFile,
+    Inbox,
+    Judged,
+    Outcome,
+    Problem,
+    Quarantined,
+    Stamp,
+    Taken,
+    intake,
+    stores,
+)
 from finance_os.sources.guard import Take
 
 READS = (Take("*.csv"),)
@@ -288,6 +300,7 @@ def test_an_accepted_file(location: str, database: Database, main: Connection) -
     assert drops.accepted_drops(database, main) == [taken.drop]
     target = drops.Target.parse(taken.drop.target)
     assert (target.drop, target.file_name, target.received_at) == (sha(GOOD), "a.csv", taken.drop.received_at)
+    assert target.first_day == taken.drop.first_day
 
 
 def test_a_quarantined_file(
@@ -589,8 +602,8 @@ def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(
 
     def arm(power: Power) -> None:
         for owner, name in (
-            (os, "open"), (os, "fsync"), (os, "replace"), (Path, "unlink"), (Path, "mkdir"), (drops, "_record"),
-            (drops, "_accepted"), (drops, "_keep"),
+            (os, "open"), (os, "fsync"), (os, "replace"), (Path, "unlink"), (Path, "mkdir"),
+            (intake, "record_verdict"), (intake, "find_accepted"), (intake, "keep"),
         ):  # fmt: skip
             power.watch(owner, name)
 
@@ -615,9 +628,9 @@ def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(
         ), steps  # fmt: skip
         begin(number)
     assert number > 8
-    assert {"open", "_accepted"} <= seen
+    assert {"open", "find_accepted"} <= seen
     if history != "after acceptance":
-        assert "_record" in seen
+        assert "record_verdict" in seen
 
 
 def _without_time(data: bytes) -> bytes:
@@ -641,8 +654,8 @@ def test_a_crash_at_any_request_to_s3(
             for name, value in kept_environment.items():
                 monkeypatch.setenv(name, value)
             for name in ("read", "write", "remove", "move"):
-                power.watch(drop_stores.Bucket, name)
-            power.watch(drops, "_record")
+                power.watch(stores.Bucket, name)
+            power.watch(intake, "record_verdict")
 
         for seen in crash_points(monkeypatch, arm, lambda: take_all(database, main, location)):
             steps.append(seen)
@@ -660,7 +673,7 @@ def test_a_crash_at_any_request_to_s3(
             for key in tree(location):
                 boto3.client("s3").delete_object(Bucket=BUCKET, Key=f"finance/drops/{key}")
             put(location, "main/rho/a.csv", content)
-        assert {"read", "write", "_record"} <= set(steps[-1])
+        assert {"read", "write", "record_verdict"} <= set(steps[-1])
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

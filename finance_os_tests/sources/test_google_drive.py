@@ -63,6 +63,9 @@ class Held:
     def ids_between(self, path: tuple[str, ...], first: str, last: str) -> list[str]:
         raise NotImplementedError("Google Drive does not ask for spans")
 
+    def ids_read_since(self, moment: datetime) -> list[str]:
+        raise NotImplementedError("Google Drive does not ask what was read lately")
+
     def requests_since(self, moment: datetime) -> int:
         raise NotImplementedError("Google Drive has no quota of its own to keep")
 

@@ -28,6 +28,8 @@ from finance_os.sandbox.world import World
 from finance_os.sources import gravity, sql_queries
 from finance_os.sources.credentials import Credentials
 from finance_os.sources.gravity import GRAVITY, URL, GravityReader
+from finance_os.sources.gravity import reader as gravity_reader
+from finance_os.sources.gravity import reading as gravity_reading
 from finance_os.sources.source import Reads, SourceObject
 from finance_os.sources.sql_queries import MalformedQuery, SqlQuery, load_queries, load_query
 from finance_os_tests.conftest import create_database, drop_database
@@ -49,6 +51,9 @@ class NothingHeld:
     """No evidence is staged yet."""
 
     def ids_between(self, path: tuple[str, ...], first: str, last: str) -> list[str]:
+        raise NotImplementedError
+
+    def ids_read_since(self, moment: datetime) -> list[str]:
         raise NotImplementedError
 
     def requests_since(self, moment: datetime) -> int:
@@ -158,7 +163,8 @@ def test_every_column_of_the_company_is_read_and_documented(
         assert canonical_json(decode(canonical_json(record.payload))) == canonical_json(record.payload)
         assert "@" not in canonical_json(record.payload).decode()
     host = conninfo_to_dict(company.url).get("host") or ""
-    assert extraction.requested() == {f"SELECT {'local socket' if str(host).startswith('/') else host}": 2}
+    place = "local socket" if str(host).startswith("/") else host
+    assert extraction.requested() == {f"SELECT {place}": 2, f"READ-ONLY-SESSION {place}": 1}
 
 
 def test_the_company_is_read_as_it_is(company: sandbox.Gravity) -> None:
@@ -264,7 +270,7 @@ def test_a_composite_key_is_joined(things: psycopg.Connection[Any], product: str
 def test_one_snapshot_whatever_happens_meanwhile(
     things: psycopg.Connection[Any], product: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gravity, "ROWS_PER_PAGE", 10)
+    monkeypatch.setattr(gravity_reading, "ROWS_PER_PAGE", 10)
     things.execute("INSERT INTO things SELECT n, now(), '2026-03-10T12:00Z' FROM generate_series(1, 95) n")
     asked: list[datetime] = []
 
@@ -469,7 +475,7 @@ def test_it_reads_over_tcp_through_a_pooler(things: psycopg.Connection[Any], poo
     read = list(extraction)
     assert read[0] == RemoteCount({TODAY: 12_000})
     assert [len(page.records) for page in read if isinstance(page, Page)] == [5_000, 5_000, 2_000]
-    assert extraction.requested() == {"SELECT 127.0.0.1": 2}
+    assert extraction.requested() == {"SELECT 127.0.0.1": 2, "READ-ONLY-SESSION 127.0.0.1": 1}
     with psycopg.connect(pooled) as connection:
         left = connection.execute(
             "SELECT name FROM pg_settings "
@@ -525,7 +531,7 @@ def test_printing_shows_no_secret() -> None:
 
 
 def test_a_query_that_takes_too_long(product: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gravity, "_SESSION", gravity._SESSION.replace("10min", "100ms"))
+    monkeypatch.setattr(gravity_reader, "_SESSION", gravity_reader._SESSION.replace("10min", "100ms"))
     slow = failure(product, f"SELECT 1 AS id, {TIMES}, pg_sleep(5)::text AS s")
     assert (slow.code, slow.permanent) == ("timeout", False)
 
@@ -533,7 +539,7 @@ def test_a_query_that_takes_too_long(product: str, monkeypatch: pytest.MonkeyPat
 def test_a_connection_that_breaks(
     product: str, things: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gravity, "ROWS_PER_PAGE", 10)
+    monkeypatch.setattr(gravity_reading, "ROWS_PER_PAGE", 10)
     things.execute("INSERT INTO things SELECT n, now(), now() FROM generate_series(1, 100) n")
     items = iter(gravity.extract(reader(product), THINGS, a_request(Kind.SNAPSHOT)))
     next(items)

@@ -71,6 +71,9 @@ class Held:
 
         return sorted(key for key, payload in self.payloads.items() if first <= text(payload) <= last)
 
+    def ids_read_since(self, moment: datetime) -> list[str]:
+        raise AssertionError(f"a read of QuickBooks asks what was read since {moment}")
+
     def requests_since(self, moment: datetime) -> int:
         self.since = moment
         return self.requests

@@ -18,7 +18,8 @@ import pytest
 from finance_os.evidence.businesses import Connection, ensure_business, ensure_connection
 from finance_os.evidence.canonical import canonical_json, decode, payload_hash
 from finance_os.evidence.database import Database
-from finance_os.evidence.extraction import Extraction, Finding, Kind, Page, RemoteCount, Request, SourceError
+from finance_os.evidence.exceptions import open_exceptions
+from finance_os.evidence.extraction import Extraction, Finding, Kind, Page, Record, RemoteCount, Request, SourceError
 from finance_os.evidence.reading import perform
 from finance_os.evidence.sync_runs import Origin, Read, Trigger
 from finance_os.evidence.windows import Days, day_of, start_of_day, window_of
@@ -239,7 +240,7 @@ def test_a_page_tells_how_it_came_about(site: Served) -> None:
 def test_what_was_sent_is_counted(site: Served) -> None:
     connector = read(site, "connector", "publisher_spend_daily", a_request(FIRST, FIRST + timedelta(days=8)))
     list(connector)
-    assert connector.requested() == {"SELECT 127.0.0.1": 3 * 2 + 2}
+    assert connector.requested() == {"READ-ONLY-SESSION 127.0.0.1": 1, "SELECT 127.0.0.1": 3 * 2 + 2}
     data_api = read(site, "data-api", "publisher_spend_daily", a_request(FIRST))
     list(data_api)
     # Two settings, the beginning and the end of the transaction; three sums and the rows, each with its result.
@@ -435,19 +436,113 @@ def test_ids_that_could_be_mistaken_for_others_are_refused(own: Served) -> None:
         list(read(own, "connector", SPEND[1], a_request(FOURTH)))
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("identity", ["click_id", "NULL"])
-def test_events_without_an_id_of_their_own_are_refused(own: Served, way: str, identity: str) -> None:
-    request = a_request(date(2026, 3, 1), date(2026, 3, 6), now=datetime(2026, 3, 6, 15, tzinfo=UTC))
-    with own.owner() as owner:
+def days_of_own(held: Held | None = None) -> Request:
+    """Five days, and the sixth so far."""
+    return a_request(date(2026, 3, 1), date(2026, 3, 6), now=datetime(2026, 3, 6, 15, tzinfo=UTC), held=held)
+
+
+def repeat_clicks(
+    site: Served,
+    count: int,
+    *,
+    click_id: str = "click_id",
+    campaign_id: str = "campaign_id",
+    clicked_at: str = "clicked_at",
+    ingested_at: str = "ingested_at",
+) -> list[str]:
+    """Insert the first clicks of `days_of_own` once more, changed by these expressions; their IDs."""
+    with site.owner() as owner:
         owner.execute("ALTER TABLE ad_clicks ALTER COLUMN click_id DROP NOT NULL")
-        owner.execute(
-            f"INSERT INTO ad_clicks SELECT {identity}, impression_id, campaign_id, publisher_id, advertiser_id, "
-            "clicked_at, ingested_at FROM ad_clicks LIMIT 1".encode()
-        )
+        owner.execute("ALTER TABLE ad_clicks ALTER COLUMN ingested_at DROP NOT NULL")
+        found = owner.execute(
+            "WITH first AS (SELECT * FROM ad_clicks WHERE clicked_at >= '2026-03-01 05:00' "
+            f"ORDER BY clicked_at, click_id LIMIT {count}), again AS ("
+            f"INSERT INTO ad_clicks SELECT {click_id}, impression_id, {campaign_id}, publisher_id, advertiser_id, "
+            f"{clicked_at}, {ingested_at} FROM first) SELECT click_id FROM first ORDER BY 1".encode()
+        ).fetchall()
+    return [str(source_id) for (source_id,) in found]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_events_without_an_id_are_refused(own: Served, way: str) -> None:
+    repeat_clicks(own, 1, click_id="NULL")
     with pytest.raises(SourceError) as refused:
-        list(read(own, way, "ad_clicks", request))
+        list(read(own, way, "ad_clicks", days_of_own()))
+    assert (refused.value.code, refused.value.permanent) == ("unidentified_row", True)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_event_that_is_there_several_times_is_one_record_and_a_finding(own: Served, way: str) -> None:
+    before = records(read(own, way, "ad_clicks", days_of_own()))
+    repeated = repeat_clicks(own, 3)
+    repeat_clicks(own, 1)
+    items = list(read(own, way, "ad_clicks", days_of_own()))
+    after = [record for item in items if isinstance(item, Page) for record in item.records]
+    by_id = {record.source_id: record for record in before}
+    assert {record.source_id: record for record in after} == by_id
+    assert len(after) == len(before)
+    assert counted(list(items)) == Counter(record.day for record in before)
+    found = [item for item in items if isinstance(item, Finding)]
+    assert [finding.subject for finding in found] == repeated
+    for finding in found:
+        assert (finding.code, finding.severity) == ("redshift_duplicate_event", "medium")
+        assert finding.day == by_id[finding.subject].day
+    assert sorted(finding.detail[:1] for finding in found) == ["2", "2", "3"]
+    assert all("are the same" in finding.detail for finding in found)
+
+
+def test_of_rows_that_differ_the_last_one_stands(own: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "ROWS_PER_STATEMENT", 7)  # the rows of an event lie in different spans
+    before = {record.source_id: record for record in records(read(own, "connector", "ad_clicks", days_of_own()))}
+    later = repeat_clicks(
+        own, 2, campaign_id="'corrected'", clicked_at="clicked_at + interval '3 hours'",
+        ingested_at="ingested_at + interval '1 day'",
+    )  # fmt: skip
+    items = list(read(own, "connector", "ad_clicks", days_of_own()))
+    after = [record for item in items if isinstance(item, Page) for record in item.records]
+    assert len(after) == len(before)
+    changed = {record.source_id: record for record in after if record != before[record.source_id]}
+    assert sorted(changed) == later
+    for source_id, record in changed.items():
+        assert (record.payload or {})["campaign_id"] == "corrected"
+        old, new = before[source_id].version, record.version
+        assert old is not None
+        assert new == old + 86_400_000_000
+    found = [item for item in items if isinstance(item, Finding)]
+    assert [finding.subject for finding in found] == later
+    assert all("differ" in finding.detail for finding in found)
+    # A still earlier one changes nothing.
+    repeat_clicks(own, 1, campaign_id="'wrong'", ingested_at="ingested_at - interval '1 day'")
+    again = records(read(own, "connector", "ad_clicks", days_of_own()))
+    assert sorted(map(repr, again)) == sorted(map(repr, after))
+
+
+@pytest.mark.parametrize("ingested_at", ["ingested_at", "NULL"])
+def test_rows_that_differ_without_a_last_one_are_refused(own: Served, ingested_at: str) -> None:
+    (source_id,) = repeat_clicks(own, 1, campaign_id="'other'", ingested_at=ingested_at)
+    with pytest.raises(SourceError) as refused:
+        list(read(own, "connector", "ad_clicks", days_of_own()))
     assert (refused.value.code, refused.value.permanent) == ("duplicate_row", True)
+    assert source_id in refused.value.message
+
+
+def test_a_load_that_ran_twice_is_told_in_few_findings(own: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "MOST_FINDINGS", 2)
+    before = records(read(own, "connector", "ad_clicks", days_of_own()))
+    repeat_clicks(own, 10_000)
+    items = list(read(own, "connector", "ad_clicks", days_of_own()))
+    found = [item for item in items if isinstance(item, Finding)]
+    by_day: defaultdict[date, list[str]] = defaultdict(list)
+    for record in before:
+        by_day[record.day].append(record.source_id)
+    expected = [
+        subject
+        for day, ids in sorted(by_day.items())
+        for subject in [*sorted(ids)[:2], *([f"ad_clicks:{day}"] if len(ids) > 2 else [])]
+    ]
+    assert [finding.subject for finding in found] == expected
+    rest = next(finding for finding in found if ":" in finding.subject)
+    assert rest.detail.startswith(f"{len(by_day[rest.day]) - 2} more events")
 
 
 def test_an_event_that_was_never_ingested_has_no_version(own: Served) -> None:
@@ -490,6 +585,72 @@ def test_what_is_no_longer_there_is_a_removal(own: Served) -> None:
         assert len(after) == len(before)
 
 
+def held_clicks(found: list[Record]) -> Held:
+    return Held({record.source_id: (record.payload or {})["clicked_at"] for record in found}, "clicked_at")
+
+
+@pytest.mark.parametrize("rows", [200_000, 5])
+def test_events_that_are_no_longer_there_are_removals(own: Served, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    monkeypatch.setattr(events, "ROWS_PER_STATEMENT", rows)
+    before = records(read(own, "connector", "ad_clicks", days_of_own()))
+    held = held_clicks(before)
+    held.dates["of another day"] = "2026-02-28T12:00:00.000000Z"
+    held.dates["still to come"] = "2026-03-06T15:00:00.000000Z"
+    some = {record.source_id for record in before if record.day == date(2026, 3, 3)}
+    emptied = {record.source_id for record in before if record.day == date(2026, 3, 4)}
+    assert len(some) > 1
+    assert emptied
+    deleted = {min(some), *emptied}
+    with own.owner() as owner:
+        owner.execute("DELETE FROM ad_clicks WHERE click_id = ANY(%s)", (list(deleted),))
+    for way in WAYS:
+        after = records(read(own, way, "ad_clicks", days_of_own(held)))
+        gone = {record.source_id: record.day for record in after if record.payload is None}
+        assert gone == {record.source_id: record.day for record in before if record.source_id in deleted}
+        assert len(after) == len(before)
+
+
+@pytest.mark.parametrize("rows", [200_000, 5])
+@pytest.mark.parametrize("by", ["3 hours", "-3 hours", "2 days", "-2 days"])
+def test_an_event_whose_time_was_corrected_is_still_there(
+    own: Served, monkeypatch: pytest.MonkeyPatch, rows: int, by: str
+) -> None:
+    monkeypatch.setattr(events, "ROWS_PER_STATEMENT", rows)
+    before = records(read(own, "connector", "ad_clicks", days_of_own()))
+    third = [record.source_id for record in before if record.day == date(2026, 3, 3)]
+    moved, deleted = third[len(third) // 2], third[0]
+    assert moved != deleted
+    with own.owner() as owner:
+        owner.execute(
+            f"UPDATE ad_clicks SET clicked_at = clicked_at + interval '{by}' WHERE click_id = %s".encode(), (moved,)
+        )
+        owner.execute("DELETE FROM ad_clicks WHERE click_id = %s", (deleted,))
+    after = records(read(own, "connector", "ad_clicks", days_of_own(held_clicks(before))))
+    assert [record.source_id for record in after if record.payload is None] == [deleted]
+    assert [record.source_id for record in after if record.source_id == moved] == [moved]
+
+
+def test_a_read_that_is_not_whole_removes_nothing(own: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = records(read(own, "connector", "ad_clicks", days_of_own()))
+    original = events._records
+
+    def short(*what: Any) -> Iterator[list[Record]]:
+        for page in original(*what):
+            yield page[1:]
+
+    monkeypatch.setattr(events, "_records", short)
+    found: list[Record] = []
+
+    def draw() -> None:
+        for item in read(own, "connector", "ad_clicks", days_of_own(held_clicks(before))):
+            found.extend(item.records if isinstance(item, Page) else [])
+
+    with pytest.raises(SourceError, match="incomplete_read"):
+        draw()
+    assert found
+    assert all(record.payload for record in found)
+
+
 @dataclass
 class Staged:
     """A connection in the finance database that reads a served Redshift."""
@@ -510,6 +671,13 @@ class Staged:
         window = window_of(days, self.connection.zone)
         read = Read(self.connection, object_type, Kind.WINDOW, days, window, {}, opened, obj.volatile_paths)
         return perform(self.database, read, Origin(Trigger.MANUAL), chunk_rows=500)
+
+    def current(self) -> set[str]:
+        rows = self.database.fetch(
+            "SELECT source_id FROM finance_os.raw_record_heads WHERE business_id = %s AND NOT removed",
+            (self.connection.business_id,),
+        )
+        return {row["source_id"] for row in rows}
 
     def spend(self) -> dict[str, int]:
         """Source ID -> microdollars of what is current."""
@@ -553,6 +721,30 @@ def test_staged_again_nothing_changes_but_what_did(database: Database, own: Serv
     assert before.pop("pub_00002:2026-03-04")
     before["pub_00001:2026-03-03"] += 5_000
     assert after == before
+
+
+def test_staged_events_that_are_repeated_and_deleted(database: Database, own: Served) -> None:
+    ensure_business(database, "acme", "Acme", "America/New_York")
+    staged = Staged(database, ensure_connection(database, "acme", "redshift"), own, "connector")
+    days = Days(date(2026, 3, 2), date(2026, 3, 4))
+    repeated = repeat_clicks(own, 200)
+    first = staged.read("ad_clicks", days)
+    assert first["remote_count"] == first["rows_extracted"] == first["rows_new"] == len(staged.current())
+    open_now = [each.subject for each in open_exceptions(database, "acme")]
+    assert sorted(open_now) == sorted(set(repeated) & staged.current())
+    assert open_now
+    deleted = min(staged.current() - set(repeated))
+    with own.owner() as owner:
+        owner.execute("DELETE FROM ad_clicks WHERE click_id = %s", (deleted,))
+        owner.execute(
+            "DELETE FROM ad_clicks WHERE ctid IN "
+            "(SELECT max(ctid) FROM ad_clicks GROUP BY click_id HAVING count(*) > 1)"
+        )
+    before = staged.current()
+    second = staged.read("ad_clicks", days)
+    assert (second["rows_new"], second["rows_changed"], second["rows_removed"]) == (0, 0, 1)
+    assert staged.current() == before - {deleted}
+    assert open_exceptions(database, "acme") == []
 
 
 def test_a_run_whose_sums_disagree_fails(database: Database, own: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from finance_os import settings as settings_module
 from finance_os.evidence.extraction import Kind, Page, Record, RemoteCount, Request, SourceError
 from finance_os.evidence.windows import Days, window_of
-from finance_os.sources import rho
 from finance_os.sources.credentials import Credentials
 from finance_os.sources.drops import Accepted, Problem, Quarantined, Target, kept_as
-from finance_os.sources.rho import RHO, Columns
+from finance_os.sources.rho import COLUMNS_SETTING, RHO, judge, reading
+from finance_os.sources.rho.columns import Columns
+from finance_os.sources.rho.values import parse_amount, parse_date
 
 NEW_YORK = ZoneInfo("America/New_York")
 HEADER = ("Transaction ID", "Date", "Posted Date", "Description", "Amount", "Currency", "Status", "Reference")
@@ -32,6 +33,9 @@ class Nothing:
     """No evidence is held."""
 
     def ids_between(self, path: tuple[str, ...], first: str, last: str) -> list[str]:
+        raise NotImplementedError
+
+    def ids_read_since(self, moment: datetime) -> list[str]:
         raise NotImplementedError
 
     def requests_since(self, moment: datetime) -> int:
@@ -70,8 +74,8 @@ def row(
 
 
 def judged(data: bytes, columns: Mapping[str, object] | None = None) -> Accepted | Quarantined:
-    options = {rho.COLUMNS_SETTING: json.dumps(columns)} if columns else {}
-    return rho.judge(data, "august.csv", NEW_YORK, Credentials(options))
+    options = {COLUMNS_SETTING: json.dumps(columns)} if columns else {}
+    return judge(data, "august.csv", NEW_YORK, Credentials(options))
 
 
 def problems(data: bytes, columns: Mapping[str, object] | None = None) -> tuple[Problem, ...]:
@@ -106,7 +110,7 @@ def read(
         held=Nothing(),
         targets=(*hashes, *targets),
     )
-    reader = rho.RhoReader(str(location), columns or Columns())
+    reader = reading.RhoReader(str(location), columns or Columns())
     extraction = RHO.extract(reader, RHO.object("rho_cash_transaction"), request)
     pages: list[Page] = []
     counts: list[RemoteCount] = []
@@ -213,7 +217,7 @@ def test_the_column_map_is_a_setting(tmp_path: Path) -> None:
 )
 def test_a_wrong_setting_is_not_the_files_fault(setting: str) -> None:
     with pytest.raises(SourceError) as caught:
-        rho.judge(as_csv([]), "a.csv", NEW_YORK, Credentials({rho.COLUMNS_SETTING: setting}))
+        judge(as_csv([]), "a.csv", NEW_YORK, Credentials({COLUMNS_SETTING: setting}))
     assert caught.value.code == "setting_invalid"
 
 
@@ -266,7 +270,7 @@ def test_a_comma_that_could_be_a_decimal_point_is_refused() -> None:
 
 @given(st.integers(-(10**14), 10**14))
 def test_amounts_survive_thousands_separators(minor: int) -> None:
-    assert rho.parse_amount(f"{Decimal(minor).scaleb(-2):,.2f}", "USD") == Decimal(minor).scaleb(-2)
+    assert parse_amount(f"{Decimal(minor).scaleb(-2):,.2f}", "USD") == Decimal(minor).scaleb(-2)
 
 
 SPLIT = ("ID", "Date", "Debit", "Credit")
@@ -316,7 +320,7 @@ def test_a_direction_gives_the_sign(tmp_path: Path) -> None:
     ],
 )
 def test_dates(text: str, day: date) -> None:
-    assert rho.parse_date(text, NEW_YORK) == day
+    assert parse_date(text, NEW_YORK) == day
 
 
 @pytest.mark.parametrize(
@@ -332,8 +336,8 @@ def test_a_date_of_two_meanings_is_refused() -> None:
         "ambiguous_date", 2, "Posted Date", "03/04/2026",
     )  # fmt: skip
     american = {"date_format": "%m/%d/%Y"}
-    assert rho.parse_date("03/04/2026", NEW_YORK, "%m/%d/%Y") == date(2026, 3, 4)
-    assert rho.parse_date("03/04/2026", NEW_YORK, "%d/%m/%Y") == date(2026, 4, 3)
+    assert parse_date("03/04/2026", NEW_YORK, "%m/%d/%Y") == date(2026, 3, 4)
+    assert parse_date("03/04/2026", NEW_YORK, "%d/%m/%Y") == date(2026, 4, 3)
     # Where the setting says the format, no other is guessed.
     found = problems(as_csv([row("T1", begun="03/04/2026", posted="31/08/2026")]), american)
     assert [(problem.code, problem.column) for problem in found] == [("bad_date", "Posted Date")]
@@ -567,7 +571,7 @@ def test_drops_that_cannot_be_read(tmp_path: Path) -> None:
 def test_the_reader_is_opened_with_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINANCE_OS_DROPS", str(tmp_path))
     settings_module.settings.cache_clear()
-    with RHO.open(Credentials({rho.COLUMNS_SETTING: '{"amount": "Net"}'})) as reader:
+    with RHO.open(Credentials({COLUMNS_SETTING: '{"amount": "Net"}'})) as reader:
         assert reader.location == str(tmp_path)
         assert reader.columns.headers("amount") == ("Net",)
 

@@ -23,6 +23,7 @@ from finance_os.evidence.sync_runs import Origin, Read, Trigger
 from finance_os.evidence.windows import Days, start_of_day, window_of
 from finance_os.sandbox.process import Running, running_sandbox
 from finance_os.sources.credentials import Credentials
+from finance_os.sources.planning import plan_reads
 from finance_os.sources.source import Reads
 from finance_os.sources.stripe import STRIPE, objects, reading
 from finance_os.sources.stripe.client import Patience, connect
@@ -48,6 +49,9 @@ class Held:
                 self.payloads[record.source_id] = record.payload
 
     def ids_between(self, path: tuple[str, ...], first: str, last: str) -> list[str]:
+        raise NotImplementedError
+
+    def ids_read_since(self, moment: datetime) -> list[str]:
         raise NotImplementedError
 
     def requests_since(self, moment: datetime) -> int:
@@ -486,9 +490,35 @@ def test_the_balance_is_one_record_of_the_present_day(acme: Account) -> None:
     assert (record.source_id, record.day) == ("balance", today)
     assert record.payload is not None
     assert record.payload["object"] == "balance"
-    past = Days(date(2026, 11, 1), date(2026, 11, 1))
-    assert acme.records("stripe_balance", past, kind=Kind.SNAPSHOT) == []
-    assert any("cannot be observed" in text for text in acme.notices("stripe_balance", past, kind=Kind.SNAPSHOT))
+    assert acme.notices("stripe_balance", Days(today, today), kind=Kind.SNAPSHOT) == []
+
+
+def test_a_balance_that_midnight_overtook_stands_for_the_day_before(acme: Account, database: Database) -> None:
+    yesterday = Days(date(2026, 11, 19), date(2026, 11, 19))
+    (record,) = acme.records("stripe_balance", yesterday, kind=Kind.SNAPSHOT)
+    assert (record.source_id, record.day) == ("balance", yesterday.last)
+    assert record.payload is not None
+    (notice,) = acme.notices("stripe_balance", yesterday, kind=Kind.SNAPSHOT)
+    assert "after midnight" in notice
+    assert yesterday.last.isoformat() in notice
+
+    ensure_business(database, "acme", "Acme", NEW_YORK.key)
+    connection = ensure_connection(database, "acme", "stripe")
+    obj = STRIPE.object("stripe_balance")
+    before_midnight = start_of_day(date(2026, 11, 20), NEW_YORK) - timedelta(seconds=1)
+    for moment in (before_midnight, NOW):
+
+        @contextmanager
+        def opened(request: Request, moment: datetime = moment) -> Iterator[Extraction]:
+            with connect(acme.credentials) as reader:
+                yield STRIPE.extract(reader, obj, replace(request, now=lambda: moment))
+
+        (read,) = plan_reads(STRIPE, obj, connection, yesterday, before_midnight)
+        assert read.kind is Kind.SNAPSHOT
+        run = perform(database, replace(read, extract=opened), Origin(Trigger.MANUAL), chunk_rows=50)
+        assert run["rows_removed"] == 0
+        heads = database.fetch("SELECT source_id, removed FROM finance_os.raw_record_heads")
+        assert heads == [{"source_id": "balance", "removed": False}]
 
 
 def test_targeted_reads_ask_by_id_for_today(acme: Account) -> None:

@@ -41,6 +41,9 @@ class Nothing:
     def ids_between(self, path: tuple[str, ...], first: str, last: str) -> list[str]:
         raise NotImplementedError
 
+    def ids_read_since(self, moment: datetime) -> list[str]:
+        raise NotImplementedError
+
     def requests_since(self, moment: datetime) -> int:
         raise NotImplementedError
 

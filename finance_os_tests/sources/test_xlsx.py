@@ -187,9 +187,8 @@ def only_problem(data: bytes, columns: Mapping[str, object] | None = None) -> tu
     """Code, row and column of the one problem; what it says leads to the sheet and tells what to do."""
     found = problems(data, columns)
     assert len(found) == 1, found
-    if found[0].row is not None:
-        assert found[0].message.startswith('on sheet "')
-    assert ": " in found[0].message.removeprefix("on sheet ").partition(": ")[2] or found[0].row is None
+    assert (found[0].sheet is not None) or found[0].row is None
+    assert ": " in found[0].message.partition(": ")[2] or not found[0].message.startswith("cell ")
     return found[0].code, found[0].row, found[0].column
 
 
@@ -307,7 +306,7 @@ def test_a_sheet_a_month() -> None:
     assert [row[0] for row in brief(data)] == ["2026-03", "2026-04", "2026-05"]
     (problem,) = problems(books({"First quarter": [header, FULL[1:]]}))
     assert (problem.code, problem.row, problem.column) == ("missing_column", 1, "Period")
-    assert problem.message.startswith('on sheet "First quarter": ')
+    assert (problem.sheet, problem.message[:6]) == ("First quarter", "has no")
     assert "Mar 2026" in problem.message
     assert only_problem(books({"Mar 1926": [header, FULL[1:]]})) == ("month_out_of_range", None, None)
 
@@ -359,7 +358,8 @@ def test_a_sheet_that_lacks_one_column_is_refused_not_left_out() -> None:
     amounts_only = {**sheets, "Summary": [("Month", "baseline_accrual"), ("2026-03", 5)]}
     (problem,) = problems(books(amounts_only))
     assert (problem.code, problem.row, problem.column) == ("missing_column", 1, "Publisher ID")
-    assert problem.message.startswith('on sheet "Summary": has amounts and no publisher')
+    assert problem.sheet == "Summary"
+    assert problem.message.startswith("has amounts and no publisher")
     assert "hide the sheet" in problem.message
     no_amounts = {**sheets, "New": [("Month", "Publisher", "Accrued"), ("2026-03", "pub_1", 5)]}
     (problem,) = problems(books(no_amounts))

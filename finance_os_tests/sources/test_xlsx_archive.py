@@ -375,6 +375,7 @@ WATCH = """
     location, *hashes = sys.argv[1:]
     class Nothing:
         def ids_between(self, *_): return []
+        def ids_read_since(self, *_): return []
     zone, days = ZoneInfo("UTC"), Days(date(2026, 9, 1), date(2026, 9, 1))
     request = Request(Kind.DROP, days, window_of(days, zone), zone, lambda: datetime(2026, 9, 1, tzinfo=UTC), Nothing(),
                       targets=tuple(hashes))

@@ -26,7 +26,7 @@ from finance_os.sources.google_drive.objects import (
     RULES_OPTION,
     SERVICE_ACCOUNT,
 )
-from finance_os.sources.source import Cadence, Source, SourceObject
+from finance_os.sources.source import Cadence, EvidenceSource, Source, SourceObject
 
 
 @contextmanager
@@ -63,4 +63,7 @@ GOOGLE_DRIVE = Source(
     extract=_extract,
     api_version=API_VERSION,
     kinds=("googledrive",),
+    evidence=(
+        EvidenceSource("folder_inventory", "Google Drive", tuple(obj.object_type for obj in OBJECTS if obj.label), 1),
+    ),
 )

@@ -26,7 +26,7 @@ from finance_os.sources.quickbooks.objects import (
     REALM_ID,
     REFRESH_TOKEN,
 )
-from finance_os.sources.source import Cadence, Source, SourceObject
+from finance_os.sources.source import Cadence, EvidenceSource, Source, SourceObject
 
 
 @contextmanager
@@ -61,4 +61,9 @@ QUICKBOOKS = Source(
     extract=_extract,
     api_version=MINOR_VERSION,
     kinds=("quickbooks",),
+    evidence=(
+        EvidenceSource(
+            "accounting_snapshot", "QuickBooks sandbox", tuple(obj.object_type for obj in OBJECTS if obj.label), 3
+        ),
+    ),
 )

@@ -18,7 +18,7 @@ from finance_os.sources.redshift.events import EventQuery, read_events
 from finance_os.sources.redshift.snapshot import RedshiftReader
 from finance_os.sources.redshift.spend import SpendQuery, read_spend
 from finance_os.sources.redshift.statements import VersionedStatements
-from finance_os.sources.source import Cadence, Column, Source, SourceObject
+from finance_os.sources.source import Cadence, Column, EvidenceSource, Source, SourceObject
 from finance_os.sources.sql_queries import load_queries
 
 FOLDER = "redshift"
@@ -95,6 +95,11 @@ REDSHIFT = Source(
     evidence_policy="Store publisher/date and campaign/publisher/date rows from SUM(ad_impressions.price), query "
     "window, row counts, aggregate hashes, and source trace for spend verification/classification.",
     trailing_days=7,
+    evidence=(
+        EvidenceSource(
+            "publisher_spend_daily", "Redshift spend", ("publisher_spend_daily", "campaign_publisher_spend_daily"), 8
+        ),
+    ),
     objects=(
         SourceObject(
             "publisher_spend_daily",

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from finance_os.evidence.extraction import SourceError
-from finance_os.sources.guard import ReadOnlyGuard
+from finance_os.sources.guard import READ_ONLY_SESSION, ReadOnlyGuard
 from finance_os.sources.redshift.address import URL, ClusterAddress
 from finance_os.sources.redshift.failures import server_failure, state_of, unreachable
 from finance_os.sources.redshift.snapshot import Row, rows_of, unique_columns
@@ -94,6 +94,7 @@ class ClusterReader:
                     cursor.execute(setting)
                 requested_at = now()
                 cursor.execute(BEGIN)
+            self._guard.count(READ_ONLY_SESSION, self.host)
             yield ClusterSnapshot(self, connection, requested_at)
         finally:
             with suppress(Exception):

@@ -11,7 +11,7 @@ from typing import Any
 
 from finance_os.evidence.extraction import Extraction, Request
 from finance_os.sources.credentials import Credentials
-from finance_os.sources.source import Cadence, Source, SourceObject
+from finance_os.sources.source import Cadence, EvidenceSource, Source, SourceObject
 from finance_os.sources.stripe.objects import API_BASE_OPTION, API_KEY, API_VERSION, OBJECTS, RATE_LIMIT_OPTION, READS
 
 
@@ -47,4 +47,5 @@ STRIPE = Source(
     api_version=API_VERSION,
     kinds=("stripe",),
     read_scope="Read permissions of a restricted key; GET requests only.",
+    evidence=(EvidenceSource("billing_snapshot", "Stripe", tuple(obj.object_type for obj in OBJECTS if obj.label), 2),),
 )

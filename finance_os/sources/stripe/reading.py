@@ -90,17 +90,16 @@ class _Reading:
         first = (self.request.resume or {}).get("targets", 0)
         for number, target in enumerate(self.request.targets[first:], first + 1):
             answer = self._single(self._target_path(target))
-            today = day_of(answer.requested_at, self.zone)
-            day = today if today in self.request.days else self.request.days.last
-            yield self._page(answer, target.rpartition("/")[2], [day], {"targets": number})
+            yield self._page(answer, target.rpartition("/")[2], [self._today(answer)], {"targets": number})
 
     def snapshot(self) -> Iterator[Item]:
-        today = day_of(self.now(), self.zone)
-        if today not in self.request.days:
-            yield Notice(f"Stripe tells only the present {self.endpoint.kind}: past days cannot be observed any more.")
-            return
+        """The present state, for the present day; or for the last day asked for where midnight has passed since.
+
+        A snapshot that showed nothing would remove what is held: it has to show what there is, whatever the clock says.
+        """
         answer = self._single(self.endpoint.path)
-        yield self._page(answer, self.endpoint.kind, [today], None)
+        yield from self._late(answer)
+        yield self._page(answer, self.endpoint.kind, [self._today(answer)], None)
 
     def window(self) -> Iterator[Item]:
         for span, resume in self._spans():
@@ -434,6 +433,15 @@ class _Reading:
         if answer.unfinished and not self.endpoint.snapshots:
             self.stripe.complete(body, self.now)
         return answer
+
+    def _today(self, answer: Answer) -> date:
+        """The present day as the answer has it, or the last one asked for where midnight has passed since."""
+        today = day_of(answer.requested_at, self.zone)
+        return today if today in self.request.days else self.request.days.last
+
+    def _late(self, answer: Answer) -> Iterator[Notice]:
+        if day_of(answer.requested_at, self.zone) not in self.request.days:
+            yield Notice(f"It was after midnight when this was taken; it stands for {self.request.days.last}.")
 
     def _target_path(self, target: str) -> str:
         if self.obj.reads is Reads.SNAPSHOT:

@@ -4,16 +4,15 @@ What is read: every visible sheet with a header of a publisher, a month (or a sh
 amount; `columns` has the headers that are known, and FINANCE_OS_XLSX_COLUMNS replaces them. A workbook is read as a
 whole or refused as a whole: whatever could be meant in two ways is refused with the sheet, the row and the column.
 
-A workbook belongs to the day on which it came in, and is the truth from then on for the months and publishers that it
-names. What only earlier workbooks name stays as it is, as a workbook of April says nothing of March: a row that is to
-be withdrawn is handed in once more with its amounts left empty. The same bytes are never read twice, so to go back to
-an earlier workbook save it again, and drop that.
-"""
+A workbook belongs to the day on which it was accepted, and is the truth from then on for the months and publishers
+that it names. What only earlier workbooks name stays as it is, as a workbook of April says nothing of March: a row
+that is to be withdrawn is handed in once more with its amounts left empty. The same bytes are never read twice, so to
+go back to an earlier workbook save it again, and drop that."""
 
 from datetime import timedelta
 
 from finance_os.sources.guard import Take
-from finance_os.sources.source import Cadence, Column, Reads, Source, SourceObject
+from finance_os.sources.source import Cadence, Column, EvidenceSource, Reads, Source, SourceObject
 from finance_os.sources.xlsx.columns import COLUMNS_SETTING
 from finance_os.sources.xlsx.reading import extract, judge, open_reader
 
@@ -74,4 +73,7 @@ XLSX = Source(
     extract=extract,
     judge=judge,
     kinds=("excel",),
+    evidence=(
+        EvidenceSource("publisher_month_baseline", "XLSX publisher baseline", ("publisher_month_baseline",), 10),
+    ),
 )

@@ -5,16 +5,14 @@ names the key without it. Records say as of when they are in doubt, which is how
 
 The second row of a key is a record of its own, `<key>#2`, and goes when a later workbook has one row of the key.
 
-Only records in doubt tell when their workbook came. So a workbook that is read again alone, after a later one without
-its doubts, raises them once more (the records stay as the later one has them); and one that is read for the first time
-after such a later one brings its second rows back as well. Either errs to the safe side, and goes away when the later
-workbook's day is read again.
+A workbook that is read after a later one, again or for the first time, says nothing of the keys that the later one
+names: which those are is asked of what was staged.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 from finance_os.evidence.extraction import Finding, Held, Severity
@@ -94,40 +92,35 @@ class Doubts:
     def pass_over(self, rows: list[Named], drop: str, received_at: datetime) -> list[str]:
         """Note what a workbook doubts and what it settles; the source IDs that are not current any more with it.
 
-        Those of a workbook that came later, and was read before, stay as they are.
+        Keys that a workbook names which came later, and was read before, stay as that one has them.
         """
-        since = (as_of(received_at + timedelta(microseconds=1)), _EVER[1])
-        later = set(self.held.ids_between((DUPLICATE,), *since))
+        later = set(self.held.ids_read_since(received_at))
         later_keys = {key_of(source_id) for source_id in later}
-        later_totals = set(self.held.ids_between((TOTAL,), *since))
         shown = {each.source_id for each in rows}
-        keys = {key_of(source_id) for source_id in shown}
-        gone = {
-            source_id
-            for source_id in (self._second_rows | shown)
-            if source_id not in later
-            and key_of(source_id) in keys
-            and (source_id not in shown or (key_of(source_id) in later_keys and key_of(source_id) != source_id))
-        }
+        own = [each for each in rows if key_of(each.source_id) not in later_keys]
+        own_keys = {key_of(each.source_id) for each in own}
+        second_rows = {each.source_id for each in own if key_of(each.source_id) != each.source_id}
+        settled = {each for each in self._second_rows if key_of(each) in own_keys and each not in shown}
+        # A row that the later workbook does not have was never to be current, and is staged as what this one said.
+        never = {each for each in shown - later if key_of(each) in later_keys and key_of(each) != each}
         places: defaultdict[str, list[str]] = defaultdict(list)
-        for each in rows:
+        for each in own:
             places[key_of(each.source_id)].append(f"row {each.row.row} of sheet {each.row.sheet.number}")
-        for key in keys - later_keys:
+        for key in own_keys:
             self._duplicates.pop(key, None)
             if len(places[key]) > 1:
                 listed = ", ".join(places[key][:5]) + (" …" if len(places[key]) > 5 else "")
                 self._duplicates[key] = (
                     f"Drop {drop[:12]} has this month and publisher {len(places[key])} times: {listed}."
                 )
-        for each in rows:
-            if each.source_id not in later_totals:
-                self._totals.pop(each.source_id, None)
-                if each.row.off is not None:
-                    self._totals[each.source_id] = _said_of_total(each.row, drop)
-        for source_id in gone:
+        for each in own:
+            self._totals.pop(each.source_id, None)
+            if each.row.off is not None:
+                self._totals[each.source_id] = _said_of_total(each.row, drop)
+        for source_id in settled:
             self._totals.pop(source_id, None)
-        self._second_rows = (self._second_rows | {each for each in shown if key_of(each) != each}) - gone
-        return sorted(gone)
+        self._second_rows = (self._second_rows | second_rows) - settled
+        return sorted(settled | never)
 
     def findings(self, day: date) -> Iterator[Finding]:
         """What stands after the last workbook, of the whole object."""

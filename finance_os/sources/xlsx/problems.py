@@ -33,12 +33,8 @@ class Place:
     header: str | None = None
 
     def __str__(self) -> str:
-        """`on sheet "Mar 2026", cell C14`; empty for the file as a whole."""
-        if self.sheet is None:
-            return ""
-        name = "".join(character if character.isprintable() else "�" for character in self.sheet)
-        cell = f", cell {self.letter}{self.row}" if self.letter and self.row else ""
-        return f'on sheet "{name}"{cell}'
+        """`cell C14`; empty for anything larger."""
+        return f"cell {self.letter}{self.row}" if self.letter and self.row else ""
 
 
 @dataclass
@@ -49,9 +45,9 @@ class Problems:
     count: int = 0
 
     def add(self, code: str, message: str, place: Place = Place(), value: str | None = None) -> None:
-        """Note one problem. `message` goes on from "on sheet X, cell Y: "; `value` is a month or an amount only."""
+        """Note one problem. `message` goes on from "cell Y: "; `value` is a month or an amount only."""
         self.count += 1
         if len(self.listed) < MAX_PROBLEMS:
             where = str(place)
             text = f"{where}: {message}" if where else message
-            self.listed.append(Problem(code, text, place.row, place.header or place.letter, value))
+            self.listed.append(Problem(code, text, place.row, place.header or place.letter, value, place.sheet))

@@ -61,7 +61,7 @@ def judge(data: bytes, file_name: str, zone: ZoneInfo, credentials: Credentials)
 
 
 def extract(reader: XlsxReader, obj: SourceObject[None], request: Request) -> Extraction:  # noqa: ARG001
-    """The baselines of the drops in `request.targets`, on the day each was received, the oldest drop first.
+    """The baselines of the drops in `request.targets`, on the day each was accepted, the oldest drop first.
 
     A target is a content hash, or a `drops.Target`. A page bears the time its drop was received: a drop that is read
     again never overtakes one that came after it. Raises `SourceError`: `kept_drop_missing`, `kept_drop_altered`,
@@ -81,7 +81,7 @@ def _items(reader: XlsxReader, request: Request) -> Iterator[Item]:
     day = request.days.last
     for received_at, target in targets:
         baseline = _kept_baseline(reader, target)
-        day = _day_received(received_at, request)
+        day = _day_of(target, received_at, request)
         rows = named(baseline.rows)
         counted[day] += len(rows)
         yield from _pages(rows, doubts, target, received_at, day)
@@ -92,14 +92,13 @@ def _items(reader: XlsxReader, request: Request) -> Iterator[Item]:
     yield RemoteCount(dict(counted))
 
 
-def _day_received(received_at: datetime, request: Request) -> date:
-    """The partition of a drop: the day it was received, or the nearest that is read.
+def _day_of(target: Target, received_at: datetime, request: Request) -> date:
+    """The partition of a drop: the day of its verdict, which may be long after it came; or the nearest that is read.
 
-    A file that is taken at midnight is judged a moment before it is recorded, and one that was refused at first is
-    accepted on another day than it came: the day of the verdict is the day that is asked for.
+    A target that does not tell the verdict's day stands on the day it was received.
     """
     days: Days = request.days
-    return min(max(day_of(received_at, request.zone), days.first), days.last)
+    return min(max(target.first_day or day_of(received_at, request.zone), days.first), days.last)
 
 
 def _kept_baseline(reader: XlsxReader, target: Target) -> Baseline:
