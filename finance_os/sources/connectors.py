@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from finance_os.evidence.businesses import Connection
 from finance_os.evidence.extraction import SourceError
-from finance_os.sources.credentials import missing_credentials
+from finance_os.sources.credentials import find_credentials, is_on, missing_credentials
 from finance_os.sources.source import Source
 
 
@@ -41,12 +41,20 @@ def planned_connectors(sources: Iterable[Source], excluded: frozenset[str] = fro
 
 def readiness_of(source: Source, connection: Connection, environment: Mapping[str, str] = os.environ) -> Readiness:
     """Whether everything that `source` needs is there; nothing is sent to the vendor."""
+    flag = source.feature_flag
     try:
         missing = missing_credentials(connection.secret_reference, source.credentials, environment=environment)
+        flags = find_credentials(connection.secret_reference, (), (flag,) if flag else (), environment=environment)
     except SourceError as error:
         return Readiness(ConnectorStatus.BLOCKED, error.code, error.message)
     except ValueError as error:
         return Readiness(ConnectorStatus.BLOCKED, "secret_reference_unknown", str(error))
     if missing:
         return Readiness(ConnectorStatus.BLOCKED, "credentials_missing", f"Set {', '.join(missing)}.")
-    return READY
+    if flag is None:
+        return READY
+    try:
+        on = is_on(flags.get(flag))
+    except ValueError as error:
+        return Readiness(ConnectorStatus.BLOCKED, "invalid_setting", f"{flag}: {error}.")
+    return READY if on else Readiness(ConnectorStatus.BLOCKED, "feature_flag_off", f"Set {flag} to 1.")

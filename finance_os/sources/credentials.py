@@ -9,6 +9,9 @@ from pydantic import SecretStr
 
 from finance_os.sources.secret_stores import look_up, parse_reference
 
+_ON = frozenset({"1", "true", "yes", "on"})
+_OFF = frozenset({"", "0", "false", "no", "off"})
+
 
 class CredentialsMissing(Exception):
     """A connection lacks some of the secrets that its source needs.
@@ -48,12 +51,35 @@ class KeptSecrets(Protocol):
         ...
 
 
+def is_on(setting: str | None) -> bool:
+    """Whether a feature flag is on; it is off unless set. `ValueError` for what is neither on nor off."""
+    word = (setting or "").strip().lower()
+    if word not in _ON | _OFF:
+        raise ValueError("it is neither on nor off")
+    return word in _ON
+
+
+class Approvals(Protocol):
+    """What policies allow the business of one connection."""
+
+    def covers(self, policy: str, target: str) -> bool:
+        """Whether an approval of `policy` is in force that covers `target`."""
+        ...
+
+
 class Credentials:
     """Secrets and options by name. Printing it shows the names only."""
 
-    def __init__(self, values: Mapping[str, str], kept: KeptSecrets | None = None) -> None:
+    def __init__(
+        self, values: Mapping[str, str], kept: KeptSecrets | None = None, approvals: Approvals | None = None
+    ) -> None:
         self._values = {name: SecretStr(value) for name, value in values.items()}
         self._kept = kept
+        self._approvals = approvals
+
+    def approved(self, policy: str, target: str) -> bool:
+        """Whether an approval of `policy` is in force that covers `target`; none is where none were handed over."""
+        return self._approvals is not None and self._approvals.covers(policy, target)
 
     @property
     def kept(self) -> KeptSecrets:
@@ -81,6 +107,7 @@ def find_credentials(
     needed: Iterable[str],
     optional: Iterable[str] = (),
     kept: KeptSecrets | None = None,
+    approvals: Approvals | None = None,
     *,
     environment: Mapping[str, str] = os.environ,
 ) -> Credentials:
@@ -98,7 +125,7 @@ def find_credentials(
     for name in optional:
         if name not in found and (value := environment.get(name)):
             found[name] = value
-    return Credentials(found, kept)
+    return Credentials(found, kept, approvals)
 
 
 def missing_credentials(

@@ -11,7 +11,7 @@ from finance_os.evidence.extraction import DayState, Extraction, Kind, Request
 from finance_os.evidence.reading import CannotTry
 from finance_os.evidence.sync_runs import Read
 from finance_os.evidence.windows import Days, day_of, spans, start_of_day, window_of
-from finance_os.sources.credentials import CredentialsMissing, KeptSecrets, find_credentials
+from finance_os.sources.credentials import Approvals, CredentialsMissing, KeptSecrets, find_credentials
 from finance_os.sources.drops import Drop
 from finance_os.sources.source import Reads, Source, SourceObject
 
@@ -26,15 +26,16 @@ def plan_reads(
     snapshot_days: Iterable[date] = (),
     drops: Sequence[Drop] = (),
     kept: Callable[[Connection], KeptSecrets] | None = None,
+    approvals: Callable[[Connection], Approvals] | None = None,
 ) -> list[Read]:
     """The reads that bring `days` of `obj` up to date, oldest days first.
 
     `snapshot_days` are those that a snapshot was already taken on: a snapshot cannot be taken again, so such a past
     day is left as it is. `drops` are the accepted files of the connection that have something to say of `days`.
-    `kept` gives the secrets that Finance OS keeps for a connection.
+    `kept` gives the secrets that Finance OS keeps for a connection, `approvals` what policies allow its business.
     """
     today = day_of(now, connection.zone)
-    opener = opening(source, obj, connection, kept)
+    opener = opening(source, obj, connection, kept, approvals)
     if obj.reads is Reads.DROP:
         return [_drop_read(obj, connection, days, drops, opener)]
 
@@ -98,6 +99,7 @@ def opening(
     obj: SourceObject[Any],
     connection: Connection,
     kept: Callable[[Connection], KeptSecrets] | None = None,
+    approvals: Callable[[Connection], Approvals] | None = None,
 ) -> Callable[[Request], AbstractContextManager[Extraction]]:
     """How `obj` is read through `connection`: its secrets are looked up when the read begins, not before."""
 
@@ -105,7 +107,11 @@ def opening(
     def extract(request: Request) -> Iterator[Extraction]:
         try:
             credentials = find_credentials(
-                connection.secret_reference, source.credentials, source.options, kept(connection) if kept else None
+                connection.secret_reference,
+                source.credentials,
+                source.options,
+                kept(connection) if kept else None,
+                approvals(connection) if approvals else None,
             )
         except CredentialsMissing as error:
             raise CannotTry("credentials_missing", error.advice, permanent=True) from None

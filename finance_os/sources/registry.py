@@ -2,6 +2,7 @@
 
 from finance_os.sources.google_drive import GOOGLE_DRIVE
 from finance_os.sources.gravity import GRAVITY
+from finance_os.sources.plaid import PLAID
 from finance_os.sources.quickbooks import QUICKBOOKS
 from finance_os.sources.redshift import REDSHIFT
 from finance_os.sources.rho import RHO
@@ -9,7 +10,7 @@ from finance_os.sources.source import Source
 from finance_os.sources.stripe import STRIPE
 from finance_os.sources.xlsx import XLSX
 
-SOURCES: tuple[Source, ...] = (STRIPE, QUICKBOOKS, GOOGLE_DRIVE, RHO, GRAVITY, REDSHIFT, XLSX)
+SOURCES: tuple[Source, ...] = (STRIPE, QUICKBOOKS, GOOGLE_DRIVE, PLAID, RHO, GRAVITY, REDSHIFT, XLSX)
 
 
 def source_named(system: str) -> Source:

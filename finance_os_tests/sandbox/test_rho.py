@@ -74,6 +74,21 @@ def test_a_broken_file_is_broken_in_one_way(world: World, fault: rho.Fault) -> N
         assert widths == ({len(rho.HEADER), len(rho.HEADER) - 3} if fault == "ragged_line" else {len(rho.HEADER)})
 
 
+def test_an_amended_export_has_the_one_charge_that_exports_leave_out(world: World, tmp_path: Path) -> None:
+    bank = rho.amended(world.bank)
+    ((at, charge),) = [(at, line) for at, line in enumerate(bank) if line not in world.bank]
+    assert bank[:at] + bank[at + 1 :] == world.bank
+    assert (charge.amount, charge.posted) == (-777, world.bank[at - 1].posted)
+    assert charge.transaction_id not in {line.transaction_id for line in world.bank}
+    first, last = charge.posted, UNTIL.date()
+    plain = rho.export(world.bank, tmp_path, first, last, name="plain.csv")
+    corrected = rho.export(bank, tmp_path, first, last, name="amended.csv")
+    assert Counter(corrected.read_text().splitlines()) - Counter(plain.read_text().splitlines()) == Counter(
+        [",".join(rho.fields(charge))]
+    )
+    assert rho.amended(world.bank[:5]) == world.bank[:5], "before the bank has booked it"
+
+
 def test_nothing_to_break() -> None:
     with pytest.raises(ValueError, match="at least one line"):
         rho.render([], "bad_date")
@@ -102,4 +117,10 @@ def test_the_sandbox_fills_its_drop_folder(sandbox: Running, world: World) -> No
     path = Path(answer["path"])
     assert path.parent == folder
     assert "12,34.5O" in path.read_text()
+    path.unlink()
+    told = {"first": START.isoformat(), "last": UNTIL.date().isoformat(), "name": "amended.csv"}
+    amended = sandbox.call("POST", "/drops", {**told, "amended": True})
+    assert amended["lines"] == len(world.bank) + 1
+    path = Path(amended["path"])
+    assert "-7.77" in path.read_text()
     path.unlink()

@@ -19,6 +19,7 @@ from finance_os.evidence.reading import CannotTry, PendingReads, perform
 from finance_os.evidence.sync_runs import Origin, Read, Trigger
 from finance_os.evidence.windows import Days
 from finance_os.settings import settings
+from finance_os.sources.approvals import ConnectionApprovals
 from finance_os.sources.connectors import SKIPPED, Readiness, readiness_of
 from finance_os.sources.drops import Target, accepted_drops
 from finance_os.sources.kept_secrets import ConnectionSecrets
@@ -135,7 +136,7 @@ def _reads(
 ) -> list[Read]:
     with database.connection() as opened:
         now = DatabaseClock.read(opened).now()
-    kept = partial(ConnectionSecrets, database)
+    kept, approvals = partial(ConnectionSecrets, database), partial(ConnectionApprovals, database)
     if obj.reads is Reads.DROP:
         drops = accepted_drops(database, connection, days=days)
         if config.drops is not None:
@@ -143,9 +144,9 @@ def _reads(
             drops = [drop for drop in drops if drop.content_hash in wanted]
             if not drops:
                 return []
-        return plan_reads(source, obj, connection, days, now, drops=drops, kept=kept)
+        return plan_reads(source, obj, connection, days, now, drops=drops, kept=kept, approvals=approvals)
     held = held_snapshots(database, connection.connection_id, obj.object_type, days)
-    return plan_reads(source, obj, connection, days, now, snapshot_days=held, kept=kept)
+    return plan_reads(source, obj, connection, days, now, snapshot_days=held, kept=kept, approvals=approvals)
 
 
 def origin_of(run: dg.DagsterRun) -> Origin:
