@@ -2,24 +2,31 @@
 
 No public document gives Rho's header: HEADER is assumed. Amounts are signed dollars with two decimals, dates ISO 8601.
 A line without a transaction ID can have a genuine twin: a second movement that looks exactly the same.
+
+Exports leave one charge out that the bank has booked (Plaid shows it, see PLANTED there). An amended export has it.
 """
 
 import csv
 import io
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
 
 from .company import BankLine
+from .ids import letters
 
 HEADER = (
     "Transaction ID", "Date", "Posted Date", "Description", "Counterparty", "Amount", "Currency", "Status", "Type",
     "Reference", "Account",
 )  # fmt: skip
 ACCOUNT = "Operating ****4821"
+
+_CHARGE_AFTER = 6
+_CHARGE_CENTS = -777
 
 Fault = Literal["bad_date", "bad_amount", "missing_column", "wrong_encoding", "ragged_line"]
 FAULTS: tuple[Fault, ...] = ("bad_date", "bad_amount", "missing_column", "wrong_encoding", "ragged_line")
@@ -51,6 +58,24 @@ def fields(line: BankLine) -> list[str]:
 def lines_between(bank: Iterable[BankLine], first: date, last: date) -> list[BankLine]:
     """The lines posted from `first` to `last`, both included, in the order in which they were posted."""
     return [line for line in bank if first <= line.posted <= last]
+
+
+def amended(bank: Sequence[BankLine]) -> list[BankLine]:
+    """The account as the bank corrects it: with the charge that exports leave out, once there are that many lines."""
+    lines = list(bank)
+    if len(lines) >= _CHARGE_AFTER:
+        charge = replace(
+            lines[_CHARGE_AFTER - 1],
+            transaction_id="rho_" + letters("bank:charge left out", 20).lower(),
+            description="ACCOUNT ANALYSIS CHARGE",
+            counterparty="Rho",
+            amount=_CHARGE_CENTS,
+            type="Fee",
+            reference=None,
+            payout=None,
+        )
+        lines.insert(_CHARGE_AFTER, charge)
+    return lines
 
 
 def render(lines: Iterable[BankLine], fault: Fault | None = None) -> bytes:

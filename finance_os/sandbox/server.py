@@ -107,6 +107,7 @@ class _Export(msgspec.Struct, forbid_unknown_fields=True):
     last: date
     name: str | None = None
     fault: rho.Fault | None = None
+    amended: bool = False
     account: int = 0
 
 
@@ -252,16 +253,14 @@ class Sandbox:
         return {"requests_per_second": limit.requests_per_second}
 
     async def _drops(self, request: Request) -> Any:
-        """Write one bank export into the drop folder."""
+        """Write one bank export into the drop folder; `amended` is the bank's correction of it."""
         asked = msgspec.json.decode(await request.body(), type=_Export)
         chosen = self._company(asked.account)
         if chosen.drops is None:
             raise _Refused("this sandbox was started without a drop folder")
-        path = rho.export(chosen.world.bank, chosen.drops, asked.first, asked.last, name=asked.name, fault=asked.fault)
-        return {
-            "path": str(path),
-            "lines": len(rho.lines_between(chosen.world.bank, asked.first, asked.last)),
-        }
+        bank = rho.amended(chosen.world.bank) if asked.amended else chosen.world.bank
+        path = rho.export(bank, chosen.drops, asked.first, asked.last, name=asked.name, fault=asked.fault)
+        return {"path": str(path), "lines": len(rho.lines_between(bank, asked.first, asked.last))}
 
     async def _room(self, request: Request) -> Any:
         """Have a vendor's room change something: `{"action": …}` and whatever the room wants to know."""
