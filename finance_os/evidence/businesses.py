@@ -103,6 +103,11 @@ def active_connections(
     return [Connection(**row) for row in rows]
 
 
+def every_business(database: Database) -> list[str]:
+    """The IDs of all businesses, sorted."""
+    return [row["business_id"] for row in database.fetch("SELECT business_id FROM finance_os.businesses ORDER BY 1")]
+
+
 def every_connection(database: Database) -> list[Connection]:
     """All connections of all businesses, the inactive ones too."""
     rows = database.fetch(

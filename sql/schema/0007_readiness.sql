@@ -60,6 +60,13 @@ CREATE INDEX source_sync_runs_reach
     ON finance_os.source_sync_runs (business_id, source_system, object_type, connection_id, reaches_to DESC)
     WHERE reaches_to IS NOT NULL;
 
+ALTER TABLE finance_os.source_sync_runs
+    ADD COLUMN reading text NOT NULL GENERATED ALWAYS AS (coalesce(dagster_run_id, sync_run_id::text)) STORED;
+COMMENT ON COLUMN finance_os.source_sync_runs.reading IS
+    'What one Dagster run reads of a source is one reading, however many sync runs it takes.';
+CREATE INDEX source_sync_runs_readings ON finance_os.source_sync_runs (business_id, source_system, object_type, reading)
+    WHERE status IN ('succeeded', 'failed') AND kind <> 'targeted';
+
 GRANT SELECT ON finance_os.checkpoints, finance_os.raw_record_counts TO finance_os_reader, finance_os_application;
 GRANT INSERT ON finance_os.checkpoints TO finance_os_application;
 GRANT INSERT, UPDATE ON finance_os.raw_record_counts TO finance_os_application;

@@ -1,0 +1,250 @@
+"""The way from the state that the plan was first drawn from to nine of nine, blocker by blocker, and back."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import LiteralString
+
+import pytest
+
+from finance_os.evidence.businesses import ensure_connection
+from finance_os.evidence.database import Database
+from finance_os.evidence.scheduled_syncs import request_scheduled_sync
+from finance_os.readiness.assessment import TITLES, Assessment, assess
+from finance_os.readiness.boundary import boundary_facts
+from finance_os.readiness.checkpoints import Currency
+from finance_os.readiness.deploy import CodeLocation, Daemons, DeployFacts, deploy_facts_now
+from finance_os.readiness.gate import Gate, gate
+from finance_os.readiness.recording import UnknownCheckpoint, in_order, record_checkpoints
+from finance_os.readiness.scheduled_sync import scheduled_connectors
+from finance_os.sources.registry import SOURCES
+from finance_os_tests.readiness.bank import Bank, plaid, rho
+from finance_os_tests.readiness.planted import forge
+from finance_os_tests.readiness.seed_state import BUSINESS, plant_rows, plant_run, plant_seed_state
+
+SYNC = "daily-today"
+REQUESTED = {
+    "gravity": ("SELECT host", "READ-ONLY-SESSION host"),
+    "redshift": ("SELECT host", "READ-ONLY-SESSION host"),
+    "plaid": ("POST host",),
+}
+"""What the sources count that do not read by GET."""
+
+GOOD = {"SchedulerDaemon": True, "SensorDaemon": True}
+
+
+def now(database: Database) -> Assessment:
+    return assess(database, SOURCES, BUSINESS)
+
+
+def blocked(database: Database) -> dict[str, list[str]]:
+    """Checkpoint → blockers of its lines, of those that are blocked."""
+    return {
+        name: [line.blocker or "" for line in standing.evaluation.blocked]
+        for name, standing in now(database).standings.items()
+        if standing.evaluation.blocked
+    }
+
+
+def shut(database: Database) -> list[str]:
+    """The codes that hold the gate shut."""
+    return [blocker.code for blocker in opened(database).blockers]
+
+
+def opened(database: Database) -> Gate:
+    return gate(database, BUSINESS, [], assessment=now(database))
+
+
+def read_everything(database: Database) -> None:
+    """Every connector that is read daily answers in a scheduled sync of today."""
+    scheduled = scheduled_connectors(SOURCES)
+    ended = datetime.now(UTC) - timedelta(minutes=5)
+    request_scheduled_sync(database, SYNC, ended.date(), [source.system for source in scheduled])
+    for source in scheduled:
+        connection = ensure_connection(database, BUSINESS, source.system)
+        for obj in source:
+            run = plant_run(
+                database, connection, obj.object_type, ended, f"{source.system}-today", rows=1, sync=SYNC,
+                requested=dict.fromkeys(REQUESTED.get(source.system, ("GET host",)), 1),
+            )  # fmt: skip
+            plant_rows(database, BUSINESS, source.system, obj.object_type, run, 1)
+
+
+def hand_in_the_bank(database: Database) -> None:
+    bank = Bank(database, BUSINESS)
+    bank.rho(rho("r1", 0), rho("r2", 1, 99_900))
+    bank.plaid(plaid("p1", 0), plaid("p2", 1, "-999.00"))
+
+
+def verified(database: Database, alive: Mapping[str, bool] = GOOD) -> DeployFacts:
+    return DeployFacts(deploy_facts_now(database), CodeLocation(True, 60, 9), Daemons(alive))
+
+
+def record(database: Database, names: Sequence[str] = tuple(TITLES)) -> None:
+    list(record_checkpoints(database, SOURCES, BUSINESS, names, verified(database)))
+
+
+@pytest.fixture
+def ready(database: Database) -> Database:
+    """A business of which everything is ready and recorded."""
+    plant_seed_state(database)
+    read_everything(database)
+    hand_in_the_bank(database)
+    record(database)
+    return database
+
+
+def test_the_way(database: Database) -> None:
+    plant_seed_state(database)
+    assert len(shut(database)) == len(
+        [line for each in now(database).standings.values() for line in each.evaluation.blocked]
+    )
+
+    read_everything(database)
+    assert blocked(database)["scheduled_sync_readiness"] == ["phase_7_deploy_verification_not_verified"]
+    assert blocked(database)["source_failure_monitoring"] == ["phase_7_scheduled_sync_readiness_not_current"]
+
+    record(database, ["deploy_verification"])
+    assert "scheduled_sync_readiness" not in blocked(database)
+    assert "phase_7_policy_states_not_recorded" not in blocked(database)["phase_7_completion"]
+
+    record(database, ["scheduled_sync_readiness"])
+    assert "source_failure_monitoring" not in blocked(database)
+
+    hand_in_the_bank(database)
+    assert "csv_fallback_validation" not in blocked(database)
+    assert blocked(database)["phase_7_completion"] == [
+        "phase_7_source_failure_monitoring_not_current",
+        "phase_7_csv_fallback_validation_not_current",
+    ]
+
+    record(database, ["csv_fallback_validation", "source_failure_monitoring"])
+    assert blocked(database) == {"production_hardening": ["phase_7_completion_checkpoint_not_current"]}
+
+    record(database, ["phase_7_completion"])
+    assert blocked(database) == {}
+    assert shut(database) == ["checkpoint_missing"]
+
+    record(database, ["production_hardening"])
+    hardening = now(database).standings["production_hardening"]
+    assert (hardening.evaluation.ready_count, len(hardening.evaluation.lines)) == (9, 9)
+    assert (hardening.current, opened(database).open) == (True, True)
+    assert boundary_facts(database, BUSINESS, SOURCES).held
+
+
+def test_recording_everything_at_once_records_in_order(ready: Database) -> None:
+    assert opened(ready).open
+    assert in_order(reversed(list(TITLES))) == list(TITLES)
+    with pytest.raises(UnknownCheckpoint, match="production_hardening"):
+        in_order(["hardening"])
+
+
+def test_another_business_is_not_opened_by_it(ready: Database) -> None:
+    plant_seed_state(ready, "globex")
+    other = gate(ready, "globex", [], assessment=assess(ready, SOURCES, "globex"))
+    assert not other.open
+    assert opened(ready).open
+
+
+def test_a_webhook_does_not_shut_the_gate(ready: Database) -> None:
+    connection = ensure_connection(ready, BUSINESS, "stripe")
+    run = plant_run(ready, connection, "stripe_invoice", datetime.now(UTC), "webhook-1", rows=1)
+    ready_before = {name: each.evaluation.evidence_hash for name, each in now(ready).standings.items()}
+    plant_rows(ready, BUSINESS, "stripe", "stripe_invoice", run, 3)
+    assert {name: each.evaluation.evidence_hash for name, each in now(ready).standings.items()} == ready_before
+    assert opened(ready).open
+
+
+def test_a_grave_exception_shuts_it_and_its_end_opens_it_again(ready: Database, owner: Database) -> None:
+    forge(
+        owner,
+        """
+        INSERT INTO finance_os.finance_exceptions
+            (business_id, connection_id, source_system, object_type, code, severity, subject, partition_day, detail,
+             status, evidence_hash, opened_by_run)
+        SELECT business_id, connection_id, source_system, object_type, 'duplicate_key', 'high', 'one', first_day,
+               'Twice.', 'open', '0123456789ab', sync_run_id
+        FROM finance_os.source_sync_runs WHERE source_system = 'redshift' LIMIT 1
+        """,
+    )
+    assert shut(ready)[0] == "phase_7_high_severity_exceptions_open"
+    assert not now(ready).standings["source_failure_monitoring"].current
+    forge(owner, "UPDATE finance_os.finance_exceptions SET status = 'resolved', resolved_at = now()")
+    assert opened(ready).open
+
+
+def test_an_unexplained_write_shuts_it(ready: Database) -> None:
+    connection = ensure_connection(ready, BUSINESS, "google_drive")
+    plant_run(
+        ready, connection, "folder_inventory", datetime.now(UTC), "odd", requested={"DELETE www.googleapis.com": 1}
+    )
+    codes = shut(ready)
+    assert "phase_7_external_source_writes_detected" in codes
+    assert "phase_7_scheduled_sync_write_boundary_violated" in codes
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [("failed", "phase_7_scheduled_sync_has_failures"), ("running", "phase_7_scheduled_sync_not_succeeded")],
+)
+def test_a_sync_that_goes_wrong_shuts_it(ready: Database, owner: Database, status: str, code: str) -> None:
+    [row] = ready.fetch(
+        "SELECT sync_run_id FROM finance_os.source_sync_runs WHERE source_system = 'stripe' AND scheduled_sync_id = %s"
+        " LIMIT 1",
+        (SYNC,),
+    )
+    completed = "now()" if status == "failed" else "NULL"
+    forge(
+        owner,
+        f"UPDATE finance_os.source_sync_runs SET status = '{status}', completed_at = {completed}"  # pyright: ignore[reportArgumentType]
+        " WHERE sync_run_id = %(id)s",
+        {"id": row["sync_run_id"]},
+    )
+    assert code in shut(ready)
+
+
+def test_a_recording_counts_for_a_day_and_no_longer(ready: Database, owner: Database) -> None:
+    forge_all(owner, "UPDATE finance_os.checkpoints SET recorded_at = recorded_at - interval '25 hours'")
+    standings = now(ready).standings
+    assert {each.currency for each in standings.values()} == {Currency.NOT_CURRENT}
+    assert "more than 24 h ago" in (standings["deploy_verification"].reason or "")
+    longer = assess(ready, SOURCES, BUSINESS, valid_for=timedelta(hours=48))
+    assert {each.currency for each in longer.standings.values()} == {Currency.CURRENT}
+    record(ready)
+    assert opened(ready).open
+
+
+def test_a_daemon_that_stands_still_is_recorded_as_such(ready: Database) -> None:
+    list(
+        record_checkpoints(ready, SOURCES, BUSINESS, ["deploy_verification"], verified(ready, {"SensorDaemon": False}))
+    )
+    assert blocked(ready)["deploy_verification"] == ["deploy_daemon_not_alive"]
+    assert "phase_7_deploy_verification_not_verified" in blocked(ready)["scheduled_sync_readiness"]
+    with pytest.raises(ValueError, match="looked at the deployment"):
+        list(record_checkpoints(ready, SOURCES, BUSINESS, ["deploy_verification"]))
+
+
+def test_each_recording_has_its_audit_event_and_its_lines(ready: Database) -> None:
+    [recorded] = ready.fetch(
+        "SELECT checkpoint_id, evidence_hash FROM finance_os.checkpoints WHERE name = 'production_hardening'"
+    )
+    [event] = ready.fetch(
+        "SELECT details FROM finance_os.finance_audit_events WHERE subject = 'checkpoint:production_hardening'"
+    )
+    assert event["details"] == {
+        "checkpoint_id": recorded["checkpoint_id"],
+        "status": "ready",
+        "evidence_hash": recorded["evidence_hash"],
+        "blockers": [],
+    }
+    lines = ready.fetch(
+        "SELECT check_name, status FROM finance_os.check_results"
+        " WHERE source_system = 'readiness' AND object_type = 'production_hardening'"
+    )
+    assert len(lines) == 9
+    assert {row["status"] for row in lines} == {"ready"}
+
+
+def forge_all(owner: Database, query: LiteralString) -> None:
+    with owner.transaction() as connection:
+        connection.execute("SET LOCAL session_replication_role = replica")
+        connection.execute(query)
