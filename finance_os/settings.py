@@ -7,7 +7,7 @@ they are looked up by a connection's secret reference (`finance_os.sources.crede
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, field_validator
@@ -30,6 +30,10 @@ class Settings(BaseSettings):
         description="The login that runs migrations, direct rather than through a transaction pooler; "
         "unset means `database_url`.",
     )
+    approver_database_url: SecretStr | None = Field(
+        default=None,
+        description="A login in the group finance_os_approver, for `finance-os policy approve`; not the application's.",
+    )
     dagster_database_url: SecretStr | None = Field(
         default=None, description="Where Dagster keeps its runs and events (read by dagster.yaml)."
     )
@@ -47,6 +51,19 @@ class Settings(BaseSettings):
     anchors: str | None = Field(
         default=None, description="Folder or s3:// prefix for audit anchors; unset means `home`/anchors."
     )
+    exports: str | None = Field(
+        default=None, description="Folder that tables are exported to; unset means `home`/exports."
+    )
+    backtest_tolerance_bps: int = Field(
+        default=10, ge=0, le=10_000, description="Hundredths of a percent of the baseline that a month may be off by."
+    )
+    backtest_tolerance_microdollars: int = Field(
+        default=10_000, ge=0, description="What a month may be off by in any case: a cent."
+    )
+    backtest_baseline_states: Literal["publisher_share", "spend"] = Field(
+        default="publisher_share",
+        description="What the baseline's amounts are: the publishers' share of the spend, or the spend itself.",
+    )
     encryption_key: SecretStr | None = Field(
         default=None,
         description="Key(s) for the secrets that Finance OS keeps, separated by commas: the first one encrypts, each "
@@ -57,9 +74,26 @@ class Settings(BaseSettings):
     )
     chunk_rows: int = Field(default=10_000, ge=1, le=100_000, description="Most records committed at a time.")
 
+    alert_slack_webhook: SecretStr | None = Field(
+        default=None, description="Slack-compatible incoming webhook for alerts; its address is a secret."
+    )
+    alert_smtp: SecretStr | None = Field(
+        default=None,
+        description="Mail server for alerts: smtp://user:password@host:port?from=…&to=…; smtps:// for TLS at once.",
+    )
+    alert_digest_minutes: int = Field(
+        default=15, ge=0, description="How many minutes lie at least between two alert messages of a channel."
+    )
+    dagster_url: str | None = Field(
+        default=None, description="Where people open the Dagster UI, for the links in alert messages."
+    )
+
     trailing_days: dict[str, Annotated[int, Field(ge=1, le=90)]] = Field(
         default_factory=dict,
         description='Past days that the daily run reads again, by source system: {"redshift": 14}.',
+    )
+    checkpoint_valid_hours: int = Field(
+        default=24, ge=1, le=24 * 31, description="How long a recorded checkpoint counts at most."
     )
     excluded_connectors: str = Field(
         default="", description="Source systems taken out of the plan, separated by commas: they are not read."
@@ -74,7 +108,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{name!r} is not an IANA time zone; write one such as 'America/New_York'") from error
         return name
 
-    @field_validator("database_url", "owner_database_url", "dagster_database_url")
+    @field_validator("database_url", "owner_database_url", "approver_database_url", "dagster_database_url")
     @classmethod
     def _database_address(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
@@ -90,6 +124,11 @@ class Settings(BaseSettings):
     def drops_location(self) -> str:
         """Folder or `s3://` prefix that handed-in files are dropped in."""
         return self.drops or str(self.home.absolute() / "drops")
+
+    @property
+    def exports_location(self) -> Path:
+        """Folder that tables are exported to."""
+        return Path(self.exports).absolute() if self.exports else self.home.absolute() / "exports"
 
     @property
     def anchors_location(self) -> str:
