@@ -78,10 +78,13 @@ def test_the_code_location_is_valid(defs: dg.Definitions) -> None:
 def test_each_object_of_each_source_is_an_asset(defs: dg.Definitions) -> None:
     declared = {(source.system, obj.object_type): (source, obj) for source in SOURCES for obj in source}
     graph = defs.resolve_asset_graph()
-    assert {tuple(key.path) for key in graph.get_all_asset_keys()} - {tuple(PLAN.path)} == set(declared)
+    systems = {source.system for source in SOURCES}
+    keys = {tuple(key.path) for key in graph.get_all_asset_keys()}
+    assert {key for key in keys if key[0] in systems} == set(declared)
+    assert tuple(PLAN.path) in keys
     for place, (source, obj) in declared.items():
         node = graph.get(dg.AssetKey(place))
-        [asset] = [a for a in defs.assets or () if isinstance(a, dg.AssetsDefinition) and a.key == node.key]
+        [asset] = [a for a in defs.assets or () if isinstance(a, dg.AssetsDefinition) and a.keys == {node.key}]
         assert node.group_name == source.system
         assert {*source.kinds, "postgres"} == node.kinds
         assert node.owners == ["team:finance-data"]
@@ -123,7 +126,7 @@ def test_each_source_has_a_job_and_each_one_with_files_a_sensor(defs: dg.Definit
         job = repository.get_job(f"{source.system}_sync")
         selected = set(job.asset_layer.executable_asset_keys)
         assert selected == {asset_key(source, obj) for obj in source}
-    assert {sensor.name for sensor in repository.sensor_defs} == {
+    assert {sensor.name for sensor in repository.sensor_defs if sensor.name.endswith("_drops")} == {
         f"{source.system}_drops" for source in SOURCES if source.judge is not None
     }
     assert {schedule.name for schedule in repository.schedule_defs} == {"daily_sync", "source_sync_plan"}
