@@ -1,0 +1,1 @@
+"""Tests of alerts: what raises them, and how they are delivered."""
