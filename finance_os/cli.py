@@ -3,12 +3,14 @@
 import signal
 import sys
 import time
+from datetime import timedelta
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 from rich.table import Table
 
+from finance_os.commands import alerts, backtest, checkpoint, deploy, policy, web
 from finance_os.commands.opened import console, errors, opened_database, require_business
 from finance_os.settings import Settings
 
@@ -25,6 +27,12 @@ app.add_typer(db, name="db")
 app.add_typer(runs, name="runs")
 app.add_typer(audit, name="audit")
 app.add_typer(keys, name="keys")
+app.add_typer(checkpoint.app, name="checkpoint")
+app.add_typer(policy.app, name="policy")
+app.add_typer(deploy.app, name="deploy")
+app.add_typer(alerts.app, name="alerts")
+app.add_typer(backtest.app, name="backtest")
+app.command("web")(web.web)
 
 
 def main() -> None:
@@ -35,15 +43,28 @@ def main() -> None:
     from finance_os.evidence.anchors import DamagedAnchor
     from finance_os.evidence.database import SchemaNotCurrent
     from finance_os.local.dagster_process import DagsterDidNotStart
-    from finance_os.local.demo import DemoFailed
+    from finance_os.local.demo_failed import DemoFailed
     from finance_os.local.graphql import DagsterRefused
+    from finance_os.local.web_process import WebDidNotStart
+    from finance_os.readiness.approvals import PolicyRefused
+    from finance_os.readiness.policies import PolicyGated
 
     try:
         app()
-    except (SchemaNotCurrent, DagsterDidNotStart, DemoFailed, DagsterRefused, DamagedAnchor, LookupError) as error:
+    except (
+        SchemaNotCurrent,
+        DagsterDidNotStart,
+        WebDidNotStart,
+        DemoFailed,
+        DagsterRefused,
+        DamagedAnchor,
+        PolicyGated,
+        PolicyRefused,
+        LookupError,
+    ) as error:
         if isinstance(error, KeyError | IndexError):
             raise  # a defect, which a word in red would hide
-        errors.print(f"[red]{error}[/]")
+        errors.print(str(error), style="red", markup=False)
         raise SystemExit(1) from None
     except psycopg.Error as error:
         words = str(error).strip().splitlines()
@@ -77,6 +98,7 @@ def dev(
     """Open the Dagster UI over the embedded database and the sandbox, until Ctrl-C."""
     from finance_os.local.dagster_process import free_port, running_dagster
     from finance_os.local.stack import checkout, running_stack
+    from finance_os.local.web_process import running_web
 
     settings = Settings()
     log = settings.home.absolute() / "logs" / "dagster.log"
@@ -86,8 +108,14 @@ def dev(
             console.print(f"  from the sandbox: {', '.join(stack.simulated) or 'nothing'}")
             console.print("Starting Dagster …")
             workspace = checkout() / "workspace.yaml"
-            with running_dagster(stack.environment, workspace, log, port=free_port(port)) as dagster:
+            port = free_port(port)
+            given = {"FINANCE_OS_DAGSTER_URL": f"http://127.0.0.1:{port}", **stack.environment}
+            with (
+                running_web(given, log.with_name("web.log")) as page,
+                running_dagster({**given, "FINANCE_OS_WEB_URL": page.address}, workspace, log, port=port) as dagster,
+            ):
                 console.print(f"\n  Dagster UI   [bold]{dagster.address}[/]")
+                console.print(f"  plan page    [bold]{page.address}[/]")
                 console.print(f"  drop folder  {settings.drops_location}")
                 console.print(f"  log          {log}\n\nCtrl-C stops everything.")
                 while dagster.process.poll() is None:
@@ -117,7 +145,8 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Show the source sync plan: which connectors can be read, what they must keep, and what is staged of them."""
-    from finance_os.local.plan_page import plan_json, print_plan
+    from finance_os.local.plan_json import plan_json
+    from finance_os.local.plan_page import print_plan
     from finance_os.readiness.plan import source_sync_plan
     from finance_os.sources.installation import ensure_installation
     from finance_os.sources.registry import SOURCES
@@ -127,7 +156,13 @@ def plan(
         ensure_installation(database, settings, [source.system for source in SOURCES])
         known = require_business(database, business)
         plans = [
-            source_sync_plan(database, SOURCES, business_id, excluded=settings.excluded)
+            source_sync_plan(
+                database,
+                SOURCES,
+                business_id,
+                excluded=settings.excluded,
+                valid_for=timedelta(hours=settings.checkpoint_valid_hours),
+            )
             for business_id in (known if business is None else [business])
         ]
     if as_json:

@@ -88,6 +88,10 @@ class Settings(BaseSettings):
         default=None, description="Where people open the Dagster UI, for the links in alert messages."
     )
 
+    web_url: str | None = Field(
+        default=None, description="Where people open the plan's page, for the link to it in the Dagster UI."
+    )
+
     trailing_days: dict[str, Annotated[int, Field(ge=1, le=90)]] = Field(
         default_factory=dict,
         description='Past days that the daily run reads again, by source system: {"redshift": 14}.',

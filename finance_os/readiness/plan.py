@@ -15,7 +15,6 @@ from finance_os.evidence.database import APPLICATION_ROLE, Database, SchemaNotCu
 from finance_os.evidence.exceptions import FinanceException
 from finance_os.evidence.extraction import Severity
 from finance_os.evidence.snapshot import snapshot
-from finance_os.evidence.sync_runs import latest_sync_runs
 from finance_os.readiness.assessment import Assessment, assess
 from finance_os.readiness.checkpoints import VALID_FOR
 from finance_os.readiness.lines import Line, LineDeclaration
@@ -198,7 +197,7 @@ def source_sync_plan(
             ),
             tuple(_staged(seen, planned, business_id)),
             tuple(_recent_records(seen, planned, business_id, recent)),
-            tuple(_recent_run(row) for row in latest_sync_runs(seen, business_id, recent)),
+            tuple(_recent_runs(seen, business_id, recent)),
             assess(seen, planned, business_id, valid_for=valid_for),
             alerts,
             alert_count,
@@ -367,8 +366,17 @@ def _recent_records(database: Database, sources: Iterable[Source], business_id: 
     return [RecentRecord(**row) for row in rows]
 
 
-def _recent_run(row: dict[str, Any]) -> RecentRun:
-    return RecentRun(**{name: row[name] for name in RecentRun.__dataclass_fields__})
+def _recent_runs(database: Database, business_id: str, count: int) -> list[RecentRun]:
+    rows = database.fetch(
+        """
+        SELECT sync_run_id, source_system, object_type, kind, trigger, status, error_code, rows_extracted,
+               completed_at, dagster_run_id
+        FROM finance_os.source_sync_runs
+        WHERE business_id = %s ORDER BY started_at DESC, sync_run_id DESC LIMIT %s
+        """,
+        (business_id, count),
+    )
+    return [RecentRun(**row) for row in rows]
 
 
 def _open_alerts(database: Database, business_id: str) -> tuple[tuple[OpenAlert, ...], int]:

@@ -67,6 +67,11 @@ COMMENT ON COLUMN finance_os.source_sync_runs.reading IS
 CREATE INDEX source_sync_runs_readings ON finance_os.source_sync_runs (business_id, source_system, object_type, reading)
     WHERE status IN ('succeeded', 'failed') AND kind <> 'targeted';
 
+-- What is blocked now is found without walking through all that was ever ready.
+CREATE INDEX check_results_blocked_latest ON finance_os.check_results
+    (business_id, source_system, object_type, check_name, partition_day, check_result_id DESC)
+    WHERE status = 'blocked';
+
 GRANT SELECT ON finance_os.checkpoints, finance_os.raw_record_counts TO finance_os_reader, finance_os_application;
 GRANT INSERT ON finance_os.checkpoints TO finance_os_application;
 GRANT INSERT, UPDATE ON finance_os.raw_record_counts TO finance_os_application;

@@ -1,11 +1,15 @@
 """The source sync plan as an asset: the page that `finance-os plan` prints, readable in the Dagster UI."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 import dagster as dg
 
 from finance_os.defs.assets.sources import OWNERS
 from finance_os.defs.resources import Evidence
+from finance_os.evidence.businesses import every_business
+from finance_os.readiness.page import panels, summary
+from finance_os.readiness.page.panels import Cell, Panel, Table, Tile
 from finance_os.readiness.plan import Plan, source_sync_plan
 from finance_os.settings import settings
 from finance_os.sources.source import Source
@@ -24,24 +28,19 @@ def plan_asset(sources: Sequence[Source]) -> dg.AssetsDefinition:
         description="Which connectors can be read, what each must keep, what is staged, what was found to be wrong.",
     )
     def source_sync_plan_page(evidence: Evidence) -> dg.MaterializeResult:
-        businesses = evidence.database.fetch("SELECT business_id FROM finance_os.businesses ORDER BY 1")
         plans = [
-            source_sync_plan(evidence.database, sources, row["business_id"], excluded=settings().excluded)
-            for row in businesses
+            source_sync_plan(
+                evidence.database,
+                sources,
+                business_id,
+                excluded=settings().excluded,
+                valid_for=timedelta(hours=settings().checkpoint_valid_hours),
+            )
+            for business_id in every_business(evidence.database)
         ]
-        return dg.MaterializeResult(
-            metadata={
-                **{f"readiness of {plan.business_id}": plan.headline for plan in plans},
-                "connectors": dg.MetadataValue.md("\n\n".join(_connectors(plan) for plan in plans)),
-                "raw-record contract": dg.MetadataValue.md(
-                    _contract(plans[0]) if plans else "No business is recorded."
-                ),
-                "staged": dg.MetadataValue.md("\n\n".join(_staged(plan) for plan in plans)),
-                "recent raw records": dg.MetadataValue.md("\n\n".join(_records(plan) for plan in plans)),
-                "recent sync runs": dg.MetadataValue.md("\n\n".join(_runs(plan) for plan in plans)),
-                "open exceptions": dg.MetadataValue.md("\n\n".join(_exceptions(plan) for plan in plans)),
-            }
-        )
+        url = settings().web_url
+        page = {"page": dg.MetadataValue.url(url)} if url else {}
+        return dg.MaterializeResult(metadata={**page, **plan_metadata(plans)})
 
     return source_sync_plan_page
 
@@ -58,56 +57,55 @@ def plan_schedule(asset: dg.AssetsDefinition) -> dg.ScheduleDefinition:
     )
 
 
-def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    if not rows:
-        return f"**{title}**: nothing."
-    lines = [f"**{title}**", "", f"| {' | '.join(headings)} |", f"| {' | '.join('---' for _ in headings)} |"]
-    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
+def plan_metadata(plans: Sequence[Plan]) -> Mapping[str, dg.MetadataValue]:
+    """The page for the Dagster UI: its head of each business, then each panel with what it says of every business."""
+    found: dict[str, list[str]] = {}
+    for plan in plans:
+        for panel in panels(plan):
+            found.setdefault(panel.title, []).append(f"#### {_text(plan.business_id)}\n\n{panel_markdown(panel)}")
+    return {
+        **{f"readiness of {plan.business_id}": dg.MetadataValue.text(_head(plan)) for plan in plans},
+        **{title: dg.MetadataValue.md("\n\n".join(texts)) for title, texts in found.items()},
+    }
 
 
-def _connectors(plan: Plan) -> str:
-    rows = [
-        (c.order, c.title, c.status, c.sentence + (f" {c.remedy}" if c.remedy else ""), ", ".join(c.objects),
-         c.cursor_strategy)
-        for c in plan.connectors
-    ]  # fmt: skip
-    return _table(
-        f"{plan.business_id}: {plan.headline}",
-        ("order", "source", "status", "", "objects", "cursor strategy"),
-        rows,
-    )
+def panel_markdown(panel: Panel) -> str:
+    """A panel as markdown; links are paths of the Dagster UI."""
+    title = f"[{panel.title}]({panel.link.path})" if panel.link else panel.title
+    parts = [f"**{title}**" + (f": {panel.badge}" if panel.badge else "")]
+    parts += [_text(panel.sentence)] if panel.sentence else []
+    parts += ["\n".join(_tile(tile) for tile in panel.tiles)] if panel.tiles else []
+    parts += [_text(note) for note in panel.notes]
+    parts += [_table(panel.table)] if panel.table else []
+    return "\n\n".join(parts)
 
 
-def _contract(plan: Plan) -> str:
-    rows = [(c.title, c.evidence_policy, c.idempotency_key) for c in plan.connectors]
-    return _table("Raw-record contract", ("source", "evidence policy", "idempotency key"), rows)
+def _head(plan: Plan) -> str:
+    figures = "; ".join(f"{each.label.lower()} {each.value}" for each in summary(plan))
+    return f"{plan.headline} {figures[:1].upper()}{figures[1:]}."
 
 
-def _staged(plan: Plan) -> str:
-    rows = [
-        (s.source_system, s.object_type, f"{s.raw_rows:,}", f"{s.sync_runs:,}", s.last_status or "not recorded")
-        for s in plan.staged
-    ]
-    return _table(plan.business_id, ("source", "object type", "raw rows", "sync runs", "latest"), rows)
+def _tile(tile: Tile) -> str:
+    value = f" **{_text(tile.value)}**" if tile.value else ""
+    return f"- {_text(tile.label)}:{value} {' · '.join(_text(line) for line in (tile.note, *tile.more) if line)}"
 
 
-def _records(plan: Plan) -> str:
-    rows = [
-        (r.source_system, r.object_type, r.source_id, f"`{r.payload_hash}`", f"{r.last_seen:%Y-%m-%d %H:%M:%S}")
-        for r in plan.recent_records
-    ]
-    return _table(plan.business_id, ("source", "object", "source ID", "payload hash", "last seen"), rows)
+def _table(table: Table) -> str:
+    if not table.rows:
+        return "Nothing."
+    lines = [f"| {' | '.join(table.headings)} |", f"| {' | '.join('---' for _ in table.headings)} |"]
+    lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table.rows]
+    return "\n".join(lines) + (f"\n\n{_text(table.more)}" if table.more else "")
 
 
-def _runs(plan: Plan) -> str:
-    rows = [
-        (r.sync_run_id, r.source_system, r.object_type, r.status, r.error_code or "", f"{r.rows_extracted:,}")
-        for r in plan.recent_runs
-    ]
-    return _table(plan.business_id, ("run", "source", "object", "status", "error", "rows"), rows)
+def _cell(cell: Cell) -> str:
+    text = _text(cell.text)
+    shown = f"[{text}]({cell.link.path})" if cell.link else text
+    return " · ".join((shown, *(_text(line) for line in cell.below)))
 
 
-def _exceptions(plan: Plan) -> str:
-    rows = [(e.severity, e.code, e.source_system, e.subject, e.partition_day, e.detail) for e in plan.exceptions]
-    return _table(plan.business_id, ("severity", "code", "source", "subject", "day", "detail"), rows)
+def _text(words: str) -> str:
+    """Words of the evidence as markdown that shows them and does nothing else."""
+    for sign in "\\|*[]<>":
+        words = words.replace(sign, f"\\{sign}")
+    return words.replace("\n", " ")

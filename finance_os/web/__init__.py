@@ -1,0 +1,1 @@
+"""TOP FLOOR. One FastAPI app: pages that can be read, and nothing that can be done."""
