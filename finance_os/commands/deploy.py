@@ -14,7 +14,7 @@ from finance_os.readiness.deploy import DEPLOY_VERIFICATION, Daemons, DeployFact
 from finance_os.settings import Settings
 
 if TYPE_CHECKING:
-    import dagster as dg
+    pass
 
 app = typer.Typer(help="Whether this deployment works.", no_args_is_help=True)
 
@@ -55,13 +55,7 @@ def gather(database: Database, settings: Settings) -> DeployFacts:
     """What this process sees: the code location loaded here, and the daemons of the settings' Dagster instance."""
     from finance_os.defs.deployment import load_code_location
 
-    return DeployFacts(deploy_facts_now(database), load_code_location(_definitions), _daemons_of(settings))
-
-
-def _definitions() -> "dg.Definitions":
-    from finance_os.definitions import defs
-
-    return defs
+    return DeployFacts(deploy_facts_now(database), load_code_location(), _daemons_of(settings))
 
 
 def _daemons_of(settings: Settings) -> Daemons:

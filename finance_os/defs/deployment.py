@@ -13,12 +13,19 @@ HEARTBEAT_WITHIN = 300.0
 Code = dg.Definitions | dg.RepositoryDefinition
 
 
-def deploy_facts_of(database: Database, instance: dg.DagsterInstance, code: Code) -> DeployFacts:
-    """What a process inside Dagster sees: its own instance, and the definitions it runs."""
-    return DeployFacts(deploy_facts_now(database), load_code_location(lambda: code), daemons_of(instance))
+def deploy_facts_of(database: Database, instance: dg.DagsterInstance) -> DeployFacts:
+    """What a process inside Dagster sees: the code location as it loads here, and its own instance."""
+    return DeployFacts(deploy_facts_now(database), load_code_location(), daemons_of(instance))
 
 
-def load_code_location(load: Callable[[], Code]) -> CodeLocation:
+def definitions() -> dg.Definitions:
+    """The code location's definitions."""
+    from finance_os.definitions import defs
+
+    return defs
+
+
+def load_code_location(load: Callable[[], Code] = definitions) -> CodeLocation:
     """Load what `load` gives as a code server does."""
     try:
         found = load()

@@ -6,9 +6,13 @@ from typing import Any
 
 import dagster as dg
 
+from finance_os.defs.alerts import alerts_asset, alerts_sensor
 from finance_os.defs.asset_checks import source_checks
+from finance_os.defs.assets.backtest import backtest_asset
+from finance_os.defs.assets.checkpoints import checkpoint_assets, checkpoint_job
 from finance_os.defs.assets.plan import plan_asset, plan_schedule
 from finance_os.defs.assets.sources import RAW_RECORDS, source_assets
+from finance_os.defs.checkpoint_sensor import checkpoint_sensor
 from finance_os.defs.io_managers import RawRecordIOManager
 from finance_os.defs.jobs import source_job
 from finance_os.defs.resources import Evidence
@@ -32,12 +36,19 @@ def build_defs(
     resources = {"evidence": evidence, RAW_RECORDS: RawRecordIOManager(evidence, sources), **overrides}
     schedule, scheduled_job = daily_sync(sources)
     plan = plan_asset(sources)
+    record_checkpoints = checkpoint_job()
     return dg.Definitions(
-        assets=[plan, *(asset for source in sources for asset in source_assets(source))],
+        assets=[
+            plan,
+            checkpoint_assets(sources),
+            alerts_asset(),
+            backtest_asset(),
+            *(asset for source in sources for asset in source_assets(source)),
+        ],
         asset_checks=[check for source in sources for check in source_checks(source)],
-        jobs=[*(source_job(source) for source in sources), scheduled_job],
+        jobs=[*(source_job(source) for source in sources), scheduled_job, record_checkpoints],
         schedules=[schedule, plan_schedule(plan)],
-        sensors=drop_sensors(sources),
+        sensors=[*drop_sensors(sources), checkpoint_sensor(sources, record_checkpoints), alerts_sensor(sources)],
         resources=resources,
         executor=dg.in_process_executor,
     )

@@ -1,6 +1,5 @@
 """The way from the state that the plan was first drawn from to nine of nine, blocker by blocker, and back."""
 
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 
@@ -8,28 +7,15 @@ import pytest
 
 from finance_os.evidence.businesses import ensure_connection
 from finance_os.evidence.database import Database
-from finance_os.evidence.scheduled_syncs import request_scheduled_sync
 from finance_os.readiness.assessment import TITLES, Assessment, assess
 from finance_os.readiness.boundary import boundary_facts
 from finance_os.readiness.checkpoints import Currency
-from finance_os.readiness.deploy import CodeLocation, Daemons, DeployFacts, deploy_facts_now
 from finance_os.readiness.gate import Gate, gate
 from finance_os.readiness.recording import UnknownCheckpoint, in_order, record_checkpoints
-from finance_os.readiness.scheduled_sync import scheduled_connectors
 from finance_os.sources.registry import SOURCES
-from finance_os_tests.readiness.bank import Bank, plaid, rho
 from finance_os_tests.readiness.planted import forge
+from finance_os_tests.readiness.readied import SYNC, hand_in_the_bank, read_everything, record, verified
 from finance_os_tests.readiness.seed_state import BUSINESS, plant_rows, plant_run, plant_seed_state
-
-SYNC = "daily-today"
-REQUESTED = {
-    "gravity": ("SELECT host", "READ-ONLY-SESSION host"),
-    "redshift": ("SELECT host", "READ-ONLY-SESSION host"),
-    "plaid": ("POST host",),
-}
-"""What the sources count that do not read by GET."""
-
-GOOD = {"SchedulerDaemon": True, "SensorDaemon": True}
 
 
 def now(database: Database) -> Assessment:
@@ -52,35 +38,6 @@ def shut(database: Database) -> list[str]:
 
 def opened(database: Database) -> Gate:
     return gate(database, BUSINESS, [], assessment=now(database))
-
-
-def read_everything(database: Database) -> None:
-    """Every connector that is read daily answers in a scheduled sync of today."""
-    scheduled = scheduled_connectors(SOURCES)
-    ended = datetime.now(UTC) - timedelta(minutes=5)
-    request_scheduled_sync(database, SYNC, ended.date(), [source.system for source in scheduled])
-    for source in scheduled:
-        connection = ensure_connection(database, BUSINESS, source.system)
-        for obj in source:
-            run = plant_run(
-                database, connection, obj.object_type, ended, f"{source.system}-today", rows=1, sync=SYNC,
-                requested=dict.fromkeys(REQUESTED.get(source.system, ("GET host",)), 1),
-            )  # fmt: skip
-            plant_rows(database, BUSINESS, source.system, obj.object_type, run, 1)
-
-
-def hand_in_the_bank(database: Database) -> None:
-    bank = Bank(database, BUSINESS)
-    bank.rho(rho("r1", 0), rho("r2", 1, 99_900))
-    bank.plaid(plaid("p1", 0), plaid("p2", 1, "-999.00"))
-
-
-def verified(database: Database, alive: Mapping[str, bool] = GOOD) -> DeployFacts:
-    return DeployFacts(deploy_facts_now(database), CodeLocation(True, 60, 9), Daemons(alive))
-
-
-def record(database: Database, names: Sequence[str] = tuple(TITLES)) -> None:
-    list(record_checkpoints(database, SOURCES, BUSINESS, names, verified(database)))
 
 
 @pytest.fixture

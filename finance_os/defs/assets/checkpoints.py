@@ -94,11 +94,7 @@ def checkpoint_assets(sources: Sequence[Source]) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         database = evidence.database
         names = [name for name in TITLES if checkpoint_key(name) in context.selected_asset_keys]
-        deployed = (
-            deploy_facts_of(database, context.instance, context.repository_def)
-            if deploy.DEPLOY_VERIFICATION in names
-            else None
-        )
+        deployed = deploy_facts_of(database, context.instance) if deploy.DEPLOY_VERIFICATION in names else None
         recordings: dict[str, list[Recording]] = {name: [] for name in names}
         for business_id in every_business(database):
             for recording in record_checkpoints(
