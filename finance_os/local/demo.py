@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from finance_os.evidence.database import Database
 from finance_os.evidence.windows import Days
 from finance_os.local.dagster_process import running_dagster
+from finance_os.local.demo_failed import DemoFailed
+from finance_os.local.demo_gate import work_through_the_gate
 from finance_os.local.graphql import DagsterGraphQL, RunState
 from finance_os.local.stack import Stack, checkout, inbox, running_stack
 from finance_os.local.summary import print_summary
@@ -27,10 +29,6 @@ PATIENCE = timedelta(minutes=12)
 
 PLAIN_LINES_EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal to draw in."""
-
-
-class DemoFailed(RuntimeError):
-    """The demo's main job did not end as it should."""
 
 
 def run_demo(settings: Settings, console: Console, *, days: int, size: int) -> None:
@@ -50,7 +48,17 @@ def run_demo(settings: Settings, console: Console, *, days: int, size: int) -> N
         console.print("Starting Dagster (webserver, daemon, code server) …")
         with running_dagster(stack.environment, checkout() / "workspace.yaml", log) as dagster:
             console.print(f"  The UI is at {dagster.address} until the demo ends.")
-            _main_job(settings, console, stack, DagsterGraphQL(dagster.address), days)
+            graphql = DagsterGraphQL(dagster.address)
+            span = _main_job(settings, console, stack, graphql, days)
+            inboxes = _inboxes(settings)
+            work_through_the_gate(
+                console,
+                stack,
+                graphql,
+                span,
+                settings.business,
+                lambda: _waiting_files(inboxes) + _unstaged_drops(stack.database),
+            )
             console.print("Stopping Dagster …")
         print_summary(stack.database, console)
         for row in stack.database.fetch("SELECT business_id FROM finance_os.businesses ORDER BY 1"):
@@ -65,7 +73,8 @@ def run_demo(settings: Settings, console: Console, *, days: int, size: int) -> N
     console.print("Next: `make dev` opens it in the Dagster UI.")
 
 
-def _main_job(settings: Settings, console: Console, stack: Stack, dagster: DagsterGraphQL, days: int) -> None:
+def _main_job(settings: Settings, console: Console, stack: Stack, dagster: DagsterGraphQL, days: int) -> Days:
+    """Backfill every source that is read daily and stage the files; the days that were asked for."""
     today = datetime.now(UTC).astimezone(ZoneInfo(settings.timezone)).date()
     span = Days(max(today - timedelta(days=days - 1), settings.start_date), today)
     began = time.time()
@@ -76,7 +85,7 @@ def _main_job(settings: Settings, console: Console, stack: Stack, dagster: Dagst
             backfill_id = dagster.launch_backfill(keys, span, f"{source.title}: {span}")
             backfills[backfill_id] = (source.title, 2 * len(keys))
     console.print(f"Backfills of {span} are requested for {', '.join(title for title, _ in backfills.values())}.")
-    inboxes = [folder for source in SOURCES if source.judge and (folder := inbox(settings, source.system))]
+    inboxes = _inboxes(settings)
     if stack.sandbox is None or not inboxes:
         console.print("No files are handed in: the sandbox does not write to S3.")
     else:
@@ -106,9 +115,14 @@ def _main_job(settings: Settings, console: Console, stack: Stack, dagster: Dagst
             if ended and not waiting and all(run.ended for run in runs):
                 progress.update(files_task, total=1, completed=1)
                 _require_success(runs)
-                return
+                return span
             time.sleep(1)
     raise DemoFailed(f"The runs did not end within {PATIENCE}; the log is {settings.home.absolute()}/logs/dagster.log")
+
+
+def _inboxes(settings: Settings) -> list[Path]:
+    """The folders that files are handed in at; none where that is on S3."""
+    return [folder for source in SOURCES if source.judge and (folder := inbox(settings, source.system))]
 
 
 def _hand_in_broken_file(stack: Stack, span: Days) -> None:

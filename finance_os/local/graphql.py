@@ -1,6 +1,6 @@
 """What a person does in the Dagster UI, over its GraphQL: launch a backfill, and see how runs are doing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,47 @@ query Backfill($id: String!) {
   }
 }
 """
+
+_RUN = """
+mutation Run($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+    ... on UnauthorizedError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+  }
+}
+"""
+
+_TEST_SCHEDULE = """
+mutation Test($schedule: ScheduleSelector!, $timestamp: Float!) {
+  scheduleDryRun(selectorData: $schedule, timestamp: $timestamp) {
+    __typename
+    ... on DryRunInstigationTick {
+      evaluationResult {
+        error { message }
+        runRequests { runKey tags { key value } assetSelection { path } }
+      }
+    }
+    ... on PythonError { message }
+  }
+}
+"""
+
+_FAILURES = """
+query Failures($id: ID!) {
+  logsForRun(runId: $id) {
+    __typename
+    ... on EventConnection {
+      events { __typename ... on ExecutionStepFailureEvent { error { message cause { message } } } }
+    }
+    ... on PythonError { message }
+  }
+}
+"""
+
+_REPOSITORY = {"repositoryLocationName": "finance_os", "repositoryName": "__repository__"}
 
 _RUNS = """
 query Runs($filter: RunsFilter!) {
@@ -74,15 +115,51 @@ class DagsterGraphQL:
 
     def launch_backfill(self, asset_keys: Sequence[Sequence[str]], days: Days, title: str) -> str:
         """Backfill assets over `days` as the UI does; the backfill's ID."""
-        params = {
-            "assetSelection": [{"path": list(key)} for key in asset_keys],
-            "partitionNames": [str(day) for day in days],
-            "title": title,
-        }
-        answer = self._ask(_LAUNCH, {"params": params})["launchPartitionBackfill"]
-        if answer["__typename"] != "LaunchBackfillSuccess":
+        return self._launch_backfill(asset_keys, [str(day) for day in days], title)
+
+    def launch_month_backfill(self, asset_key: Sequence[str], months: Sequence[str], title: str) -> str:
+        """Backfill an asset of monthly partitions over `months` (`2026-03-01`); the backfill's ID."""
+        return self._launch_backfill([asset_key], months, title)
+
+    def launch_run(
+        self, job: str, asset_keys: Sequence[Sequence[str]] | None = None, tags: Mapping[str, str] | None = None
+    ) -> str:
+        """Run a job, or what of its assets is given, as the UI's launchpad does; the run's ID."""
+        selector: dict[str, Any] = {**_REPOSITORY, "pipelineName": job}
+        if asset_keys is not None:
+            selector["assetSelection"] = [{"path": list(key)} for key in asset_keys]
+        given = [{"key": key, "value": value} for key, value in (tags or {}).items()]
+        params = {"selector": selector, "runConfigData": {}, "executionMetadata": {"tags": given}}
+        answer = self._ask(_RUN, {"params": params})["launchRun"]
+        if answer["__typename"] != "LaunchRunSuccess":
+            raise DagsterRefused(f"{answer['__typename']}: {answer.get('message') or answer.get('errors')}")
+        return answer["run"]["runId"]
+
+    def launch_schedule(self, name: str, job: str, at: float) -> list[str]:
+        """Launch what a schedule asks for at a Unix time, as "Test schedule" in the UI does; the IDs of the runs."""
+        schedule = {**_REPOSITORY, "scheduleName": name}
+        answer = self._ask(_TEST_SCHEDULE, {"schedule": schedule, "timestamp": at})["scheduleDryRun"]
+        if answer["__typename"] != "DryRunInstigationTick":
             raise DagsterRefused(f"{answer['__typename']}: {answer.get('message')}")
-        return answer["backfillId"]
+        tick = answer["evaluationResult"]
+        if tick["error"]:
+            raise DagsterRefused(f"{name} could not be evaluated: {tick['error']['message']}")
+        return [
+            self.launch_run(
+                job,
+                [asset["path"] for asset in request["assetSelection"]],
+                {tag["key"]: tag["value"] for tag in request["tags"]} | {"dagster/run_key": request["runKey"]},
+            )
+            for request in tick["runRequests"]
+        ]
+
+    def failures(self, run_id: str) -> list[str]:
+        """What the failed steps of a run say."""
+        answer = self._ask(_FAILURES, {"id": run_id})["logsForRun"]
+        if answer["__typename"] != "EventConnection":
+            raise DagsterRefused(f"{answer['__typename']}: {answer.get('message')}")
+        errors = [event["error"] for event in answer["events"] if event.get("error")]
+        return [error["message"] for error in errors]
 
     def backfill_status(self, backfill_id: str) -> str:
         """`REQUESTED`, `COMPLETED_SUCCESS`, `COMPLETED_FAILED` and the like."""
@@ -109,6 +186,17 @@ class DagsterGraphQL:
             )
             for run in answer["results"]
         ]
+
+    def _launch_backfill(self, asset_keys: Sequence[Sequence[str]], partitions: Sequence[str], title: str) -> str:
+        params = {
+            "assetSelection": [{"path": list(key)} for key in asset_keys],
+            "partitionNames": list(partitions),
+            "title": title,
+        }
+        answer = self._ask(_LAUNCH, {"params": params})["launchPartitionBackfill"]
+        if answer["__typename"] != "LaunchBackfillSuccess":
+            raise DagsterRefused(f"{answer['__typename']}: {answer.get('message')}")
+        return answer["backfillId"]
 
     def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         answer = httpx.post(f"{self.address}/graphql", json={"query": query, "variables": variables}, timeout=60)

@@ -71,8 +71,8 @@ def _companies(arguments: argparse.Namespace) -> list[Company]:
         drops = arguments.drops / f"account{suffix}" if arguments.drops and number else arguments.drops
         if drops is not None:
             rho.export_all(world.bank, drops, start, until.astimezone(UTC).date())
-        if arguments.baselines is not None:
-            folder = arguments.baselines / f"account{suffix}" if number else arguments.baselines
+        folder = arguments.baselines / f"account{suffix}" if arguments.baselines and number else arguments.baselines
+        if folder is not None:
             rows = baseline.economics(world)
             with suppress(ValueError):  # a company of fewer than three publishers has nothing to disagree about
                 rows, planted = baseline.plant(rows)
@@ -86,6 +86,7 @@ def _companies(arguments: argparse.Namespace) -> list[Company]:
                 admin_url=arguments.gravity_admin_url,
                 database=arguments.gravity_database + suffix,
                 drops=drops,
+                baselines=folder,
                 rooms=open_rooms(arguments.rooms, world, place if arguments.gravity_admin_url else None),
             )
         )

@@ -9,7 +9,7 @@ import io
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -100,8 +100,13 @@ def between(rows: Iterable[Economics], first: date, last: date) -> list[Economic
     return [row for row in rows if first.replace(day=1) <= row.month <= last]
 
 
-def plant(rows: Sequence[Economics]) -> tuple[list[Economics], list[Planted]]:
-    """The rows with every deliberate disagreement, and the list of them. ValueError for fewer than three publishers."""
+def plant(rows: Sequence[Economics], mended: Collection[str] = ()) -> tuple[list[Economics], list[Planted]]:
+    """The rows with every deliberate disagreement but those `mended`, and the list of them.
+
+    ValueError for fewer than three publishers, or for a disagreement that there is not.
+    """
+    if unknown := set(mended) - PLANTED.keys():
+        raise ValueError(f"there is no disagreement {sorted(unknown)}; there are {sorted(PLANTED)}")
     if len({row.publisher for row in rows}) < 3:
         raise ValueError("disagreements need at least three publishers")
     first, last = rows[0].month, rows[-1].month
@@ -115,12 +120,15 @@ def plant(rows: Sequence[Economics]) -> tuple[list[Economics], list[Planted]]:
     if wrong is not None:
         detail = f"{_transposed(wrong.accrual)} microdollars instead of {wrong.accrual}"
         planted.append(_planted("baseline_accrual_transposed", wrong, detail))
+    planted = [each for each in planted if each.kind not in mended]
+    kinds = {each.kind for each in planted}
     changed: list[Economics] = []
     for row in rows:
-        if row is missing:
+        if row is missing and "baseline_publisher_missing" in kinds:
             continue
-        changed.append(replace(row, accrual=_transposed(row.accrual)) if row is wrong else row)
-        if row is twice:
+        transposed = row is wrong and "baseline_accrual_transposed" in kinds
+        changed.append(replace(row, accrual=_transposed(row.accrual)) if transposed else row)
+        if row is twice and "baseline_duplicate_key" in kinds:
             changed.append(replace(row, accrual=row.accrual + 1_000_000))
     return changed, planted
 

@@ -18,8 +18,8 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import Receive, Scope, Send
 
+from . import baseline, rho
 from . import gravity as product
-from . import rho
 from .currency import EXPONENTS
 from .faults import Faults, Rule
 from .ids import letters
@@ -51,6 +51,7 @@ class Company:
     webhook: Endpoint | None = None
     gravity: product.Gravity | None = None
     drops: Path | None = None
+    baselines: Path | None = None
     rooms: Sequence[Room] = ()
 
 
@@ -66,9 +67,13 @@ def company(
     admin_url: str | None = None,
     database: str = "gravity",
     drops: Path | None = None,
+    baselines: Path | None = None,
     rooms: Sequence[Room] = (),
 ) -> Company:
-    """Serve a world: events go to `webhook_url`, product tables to PostgreSQL, bank exports to `drops`."""
+    """Serve a world: events go to `webhook_url`, product tables to PostgreSQL.
+
+    Bank exports are written to `drops`, finance's workbooks to `baselines`.
+    """
     webhook = None
     if webhook_url is not None:
         webhook = Endpoint(webhook_url, "whsec_" + letters(f"webhook:{world.stripe.account}", 32))
@@ -79,6 +84,7 @@ def company(
         webhook,
         product.create(admin_url, world, database=database) if admin_url else None,
         drops,
+        baselines,
         rooms,
     )
 
@@ -99,6 +105,16 @@ class _Change(msgspec.Struct, forbid_unknown_fields=True):
     values: dict[str, Any] = {}
     amount: int | None = None
     silent: bool = False
+    account: int = 0
+
+
+class _Workbook(msgspec.Struct, forbid_unknown_fields=True):
+    """Which workbook of finance's to write; `mended` are the kinds of disagreement that it has no longer."""
+
+    first: date
+    last: date
+    name: str
+    mended: list[str] = []
     account: int = 0
 
 
@@ -152,6 +168,7 @@ class Sandbox:
                         Route("/keys", _endpoint(self._keys), methods=["POST"]),
                         Route("/rate-limit", _endpoint(self._rate_limit), methods=["POST"]),
                         Route("/drops", _endpoint(self._drops), methods=["POST"]),
+                        Route("/workbooks", _endpoint(self._workbooks), methods=["POST"]),
                         Route("/planted", _endpoint(self._planted)),
                         Route("/rooms/{name}", _endpoint(self._room), methods=["POST"]),
                     ],
@@ -261,6 +278,16 @@ class Sandbox:
         bank = rho.amended(chosen.world.bank) if asked.amended else chosen.world.bank
         path = rho.export(bank, chosen.drops, asked.first, asked.last, name=asked.name, fault=asked.fault)
         return {"path": str(path), "lines": len(rho.lines_between(bank, asked.first, asked.last))}
+
+    async def _workbooks(self, request: Request) -> Any:
+        """Write one of finance's workbooks into its drop folder."""
+        asked = msgspec.json.decode(await request.body(), type=_Workbook)
+        chosen = self._company(asked.account)
+        if chosen.baselines is None:
+            raise _Refused("this sandbox was started without a folder for workbooks")
+        rows, _ = baseline.plant(baseline.economics(chosen.world), asked.mended)
+        path = baseline.export(rows, chosen.baselines, asked.first, asked.last, name=asked.name)
+        return {"path": str(path), "rows": len(baseline.between(rows, asked.first, asked.last))}
 
     async def _room(self, request: Request) -> Any:
         """Have a vendor's room change something: `{"action": …}` and whatever the room wants to know."""
