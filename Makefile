@@ -17,7 +17,7 @@ $(READY): pyproject.toml uv.lock
 	@UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --quiet --inexact
 	@touch $(READY)
 
-demo: $(READY)  ## Run the main job once: database, sandbox, Dagster, 90 days of three sources, a summary.
+demo: $(READY)  ## Run the main job once: database, sandbox, Dagster, 90 days of every source, the gate, the backtest.
 	@$(BIN)/finance-os demo $(ARGS)
 
 dev: $(READY)  ## Open the Dagster UI over the embedded database and the sandbox, until Ctrl-C.

@@ -14,7 +14,19 @@ from finance_os.evidence.windows import Days
 from finance_os.local.demo_failed import DemoFailed
 from finance_os.local.graphql import DagsterGraphQL, RunState
 from finance_os.local.stack import Stack
+from finance_os.readiness import completion, failure_monitoring, hardening, scheduled_sync_readiness
 from finance_os.readiness.assessment import assess_now
+
+_RESTS_ON_ANOTHER = frozenset(
+    line.key
+    for line in (
+        scheduled_sync_readiness.DEPLOYED,
+        failure_monitoring.READINESS_CURRENT,
+        *completion.LINES[:3],
+        *hardening.LINES[:4],
+    )
+)
+"""The lines that say of another checkpoint whether it is current."""
 
 BACKTEST = ("backtest", "publisher_month_backtest")
 
@@ -122,6 +134,13 @@ def _until(done: Callable[[], bool], otherwise: str) -> None:
 
 
 def _print_blocked(console: Console, database: Database, business_id: str) -> None:
+    """The blocked lines, but for those that only say that another checkpoint is not current."""
+    rests = 0
     for name, standing in assess_now(database, business_id).standings.items():
         for line in standing.evaluation.blocked:
+            if line.key in _RESTS_ON_ANOTHER:
+                rests += 1
+                continue
             console.print(f"    {line.blocker} ({name}): {line.remedy}", soft_wrap=True, markup=False, highlight=False)
+    if rests:
+        console.print(f"    and {rests} lines of checkpoints that rest on these")
