@@ -1,6 +1,6 @@
 """Recording checkpoints of a business, each on the evidence as it is after those before it were recorded."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -20,10 +20,10 @@ class UnknownCheckpoint(LookupError):
 
 @dataclass(frozen=True)
 class Recording:
-    """What a checkpoint was when it was recorded."""
+    """What a checkpoint was when it was looked at; `recorded` is `None` where that is all that was done."""
 
     evaluation: Evaluation
-    recorded: Recorded
+    recorded: Recorded | None
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -44,11 +44,12 @@ def record_checkpoints(
     excluded: frozenset[str] = frozenset(),
     valid_for: timedelta = VALID_FOR,
     dagster_run_id: str | None = None,
+    only_look: Collection[str] = (),
 ) -> Iterator[Recording]:
     """Record checkpoints of a business, ready or blocked, in the order in which they depend on one another.
 
-    `deployed` is what this process sees of the deployment; deploy verification is not recorded without it. Policies
-    that have no recorded state yet get theirs, gated.
+    Those in `only_look` are evaluated, and not recorded. `deployed` is what this process sees of the deployment;
+    deploy verification takes it. Policies that have no recorded state yet get theirs, gated.
     """
     ensure_policies(database, business_id)
     for name in in_order(names):
@@ -61,5 +62,9 @@ def record_checkpoints(
         else:
             found = assess(database, sources, business_id, excluded=excluded, valid_for=valid_for)
             evaluation = found.standings[name].evaluation
-        recorded = checkpoints.record(database, evaluation, facts=facts, dagster_run_id=dagster_run_id)
-        yield Recording(evaluation, recorded)
+        yield Recording(
+            evaluation,
+            None
+            if name in only_look
+            else checkpoints.record(database, evaluation, facts=facts, dagster_run_id=dagster_run_id),
+        )

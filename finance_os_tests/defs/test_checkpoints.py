@@ -81,6 +81,17 @@ def test_one_checkpoint_is_recorded_alone(installation: Installation) -> None:
     assert {name for name, _ in evaluations(result)} == {"csv_fallback_validation"}
 
 
+def test_a_check_executed_alone_looks_and_records_nothing(installation: Installation) -> None:
+    check = dg.AssetCheckKey(HARDENING, "qbo_export_policy_gated")
+    job = installation.defs.get_repository_def().get_implicit_global_asset_job_def()
+    result = job.get_subset(asset_check_selection={check}, asset_selection=set()).execute_in_process(
+        instance=installation.instance, raise_on_error=False
+    )
+    assert result.success
+    assert list(evaluations(result)) == [("production_hardening", "qbo_export_policy_gated")]
+    assert recorded(installation.database) == []
+
+
 def test_a_business_that_is_not_ready_keeps_the_line_shut_for_nobody_else(lively: Installation) -> None:
     database = lively.database
     read_everything(database, "acme")

@@ -65,7 +65,8 @@ CHECKPOINT_KEYS = tuple(checkpoint_key(name) for name in TITLES)
 def checkpoint_assets(sources: Sequence[Source]) -> dg.AssetsDefinition:
     """All checkpoints in one step: whichever are selected are recorded in order, whether ready or blocked.
 
-    A blocked one fails the step once all are recorded, so that a first blocked line does not hide the others.
+    A blocked one fails the step once all are recorded, so that a first blocked line does not hide the others. A check
+    that is executed alone looks, and records nothing.
     """
 
     @dg.multi_asset(
@@ -93,7 +94,10 @@ def checkpoint_assets(sources: Sequence[Source]) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, evidence: Evidence
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         database = evidence.database
-        names = [name for name in TITLES if checkpoint_key(name) in context.selected_asset_keys]
+        selected = context.selected_asset_check_keys
+        checked = {each.asset_key for each in selected}
+        names = [name for name in TITLES if checkpoint_key(name) in context.selected_asset_keys | checked]
+        only_look = {name for name in names if checkpoint_key(name) not in context.selected_asset_keys}
         deployed = deploy_facts_of(database, context.instance) if deploy.DEPLOY_VERIFICATION in names else None
         recordings: dict[str, list[Recording]] = {name: [] for name in names}
         for business_id in every_business(database):
@@ -106,11 +110,12 @@ def checkpoint_assets(sources: Sequence[Source]) -> dg.AssetsDefinition:
                 excluded=settings().excluded,
                 valid_for=timedelta(hours=settings().checkpoint_valid_hours),
                 dagster_run_id=context.run_id,
+                only_look=only_look,
             ):
                 recordings[recording.evaluation.checkpoint].append(recording)
-        selected = context.selected_asset_check_keys
         for name in names:
-            yield dg.MaterializeResult(asset_key=checkpoint_key(name), metadata=_metadata(recordings[name]))
+            if name not in only_look:
+                yield dg.MaterializeResult(asset_key=checkpoint_key(name), metadata=_metadata(recordings[name]))
             for declaration in LINES[name]:
                 if dg.AssetCheckKey(checkpoint_key(name), declaration.key) in selected:
                     yield _check_result(name, declaration, recordings[name])
