@@ -31,13 +31,7 @@ def summarize(database: Database, sources: Iterable[Source], business_id: str | 
         (row["business_id"], row["source_system"], row["object_type"]): row
         for row in database.fetch(
             """
-            WITH head AS (
-                SELECT business_id, source_system, object_type, count(*) FILTER (WHERE NOT removed) AS current
-                FROM finance_os.raw_record_heads GROUP BY 1, 2, 3
-            ), version AS (
-                SELECT business_id, source_system, object_type, count(*) AS versions
-                FROM finance_os.raw_source_records GROUP BY 1, 2, 3
-            ), run AS (
+            WITH run AS (
                 SELECT business_id, source_system, object_type, count(*) AS sync_runs,
                        min(first_day) FILTER (WHERE status = 'succeeded') AS first_day,
                        max(last_day) FILTER (WHERE status = 'succeeded') AS last_day,
@@ -47,8 +41,7 @@ def summarize(database: Database, sources: Iterable[Source], business_id: str | 
             SELECT business_id, source_system, object_type, coalesce(current, 0) AS current,
                    coalesce(versions, 0) AS versions, sync_runs, first_day, last_day, last_completed
             FROM run
-            LEFT JOIN head USING (business_id, source_system, object_type)
-            LEFT JOIN version USING (business_id, source_system, object_type)
+            LEFT JOIN finance_os.raw_record_counts USING (business_id, source_system, object_type)
             """
         )
     }
