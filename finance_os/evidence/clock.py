@@ -6,7 +6,7 @@ time, so all of them use the database's: its offset from this process's monotoni
 
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from finance_os.evidence.database import DatabaseConnection
 
@@ -21,9 +21,10 @@ class DatabaseClock:
     @classmethod
     def read(cls, connection: DatabaseConnection) -> "DatabaseClock":
         """Measure the clock. The time is taken as of when the answer came, so it is never ahead of the database's."""
-        row = connection.execute("SELECT clock_timestamp() AS now").fetchone()
+        # As a number: this may be asked outside a transaction, where times come in the server's own date style.
+        row = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now").fetchone()
         assert row is not None
-        return cls(row["now"], time.monotonic())
+        return cls(datetime.fromtimestamp(0, UTC) + timedelta(microseconds=row["now"]), time.monotonic())
 
     def now(self) -> datetime:
         """The present, on the database's clock, in UTC."""

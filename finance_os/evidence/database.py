@@ -4,6 +4,7 @@ Everything here works behind a transaction pooler (pgbouncer, Supabase): nothing
 taken for one transaction, and no statement is prepared on the server.
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ DatabaseConnection: TypeAlias = psycopg.Connection[DictRow]
 APPLICATION_ROLE = "finance_os_application"
 READER_ROLE = "finance_os_reader"
 MINIMUM_SERVER_VERSION = 150_000
+
+READABLE: LiteralString = "set_config('datestyle', 'ISO, YMD', true), set_config('intervalstyle', 'postgres', true)"
+"""For one transaction, times and intervals in the form that psycopg reads, whatever the server's or login's is."""
 
 
 def sql_folder() -> Path:
@@ -79,7 +83,7 @@ class Database:
                 yield opened
         else:
             with connection.transaction():
-                connection.execute("SELECT set_config('role', %s, true)", (self.role,))
+                connection.execute(f"SELECT set_config('role', %s, true), {READABLE}", (self.role,))
                 yield connection
 
     def fetch(self, query: LiteralString, parameters: Mapping[str, Any] | tuple[Any, ...] = ()) -> list[dict[str, Any]]:
@@ -126,7 +130,7 @@ def migrate(url: str) -> list[str]:
 
 def schema_state(database: Database) -> tuple[list[str], list[str]]:
     """IDs of the migrations that are applied, and of those that are missing, in order."""
-    wanted = [migration.id for migration in _migrations()]
+    wanted = _migration_ids()
     with database.connection() as connection:
         known = connection.execute("SELECT to_regclass('finance_os._yoyo_migration') IS NOT NULL AS known").fetchone()
         assert known is not None
@@ -146,6 +150,12 @@ def require_current_schema(database: Database) -> None:
         raise SchemaNotCurrent(
             f"The database lacks {len(missing)} migration(s), first {missing[0]}: run `finance-os db migrate`."
         )
+
+
+@functools.cache
+def _migration_ids() -> tuple[str, ...]:
+    """IDs of the migrations of this package, in order: read once, for they are those of the code that runs."""
+    return tuple(migration.id for migration in _migrations())
 
 
 def _migrations() -> MigrationList:

@@ -131,7 +131,7 @@ def settle_findings(
 def open_exceptions(
     database: Database, business_id: str | None = None, *, at_least: Severity = Severity.LOW
 ) -> list[FinanceException]:
-    """Open finance exceptions, the gravest and then the latest first."""
+    """Open finance exceptions, the gravest and then the latest first; of a connection that is read no more, none."""
     wanted = [severity.value for severity in _SEVERITIES[_SEVERITIES.index(at_least) :]]
     rows = database.fetch(
         """
@@ -140,6 +140,9 @@ def open_exceptions(
         FROM finance_os.finance_exceptions
         WHERE status = 'open' AND severity = ANY (%(wanted)s)
           AND (%(business_id)s::text IS NULL OR business_id = %(business_id)s)
+          AND (connection_id IS NULL OR EXISTS (
+              SELECT FROM finance_os.connections AS connection
+              WHERE connection.connection_id = finance_exceptions.connection_id AND connection.active))
         ORDER BY array_position(%(order)s, severity), opened_at DESC, exception_id DESC
         """,
         {

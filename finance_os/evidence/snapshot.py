@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from finance_os.evidence.database import Database, DatabaseConnection
+from finance_os.evidence.database import READABLE, Database, DatabaseConnection
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,7 +41,7 @@ def snapshot(database: Database, timeout: timedelta | None = None) -> Iterator[S
     with database.connection() as opened, opened.transaction():
         opened.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         opened.execute(
-            "SELECT set_config('role', %s, true), set_config('jit', 'off', true), "
+            f"SELECT {READABLE}, set_config('role', %s, true), set_config('jit', 'off', true), "
             "set_config('statement_timeout', coalesce(%s, current_setting('statement_timeout')), true)",
             (database.role, None if timeout is None else str(round(timeout.total_seconds() * 1000))),
         )

@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 from typing import Any, LiteralString
 
 from finance_os.evidence.database import Database
@@ -73,8 +74,11 @@ class Side:
 
     @property
     def evidence(self) -> list[list[str]]:
-        """Source ID and payload hash of each row of the compared days, in order of the IDs."""
-        return [[row.source_id, row.payload_hash] for row in self.rows]
+        """Source ID and payload hash of each row of the compared days that is compared, in order of the IDs.
+
+        What is pending comes and goes, and is compared with nothing.
+        """
+        return [[row.source_id, row.payload_hash] for row in self.rows if row.state in ("posted", "unreadable")]
 
 
 @dataclass(frozen=True)
@@ -167,15 +171,22 @@ _CURRENT_OF_DAYS: LiteralString = """
         WHERE day.business_id = %(business_id)s AND day.source_system = %(system)s AND day.object_type = %(object)s
           AND day.partition_day BETWEEN %(first)s AND %(last)s AND day.rows_extracted > 0
     ), current AS (
-        SELECT record.source_id, encode(record.payload_hash, 'hex') AS payload_hash, head.sync_run_id, record.payload
+        SELECT version.source_id, encode(version.payload_hash, 'hex') AS payload_hash, head.sync_run_id, version.payload
         FROM seen
-        JOIN finance_os.raw_source_records AS record USING (record_id)
-        JOIN finance_os.raw_record_heads AS head
-          ON head.business_id = record.business_id AND head.source_system = record.source_system
-         AND head.object_type = record.object_type AND head.source_id = record.source_id
-         AND head.record_id = record.record_id AND NOT head.removed
-        WHERE record.business_id = %(business_id)s AND record.source_system = %(system)s
-          AND record.object_type = %(object)s
+        -- One by one, by their keys: an object type's older versions and heads are not walked through.
+        CROSS JOIN LATERAL (
+            SELECT source_id, payload_hash, payload FROM finance_os.raw_source_records AS record
+            WHERE record.record_id = seen.record_id AND record.business_id = %(business_id)s
+              AND record.source_system = %(system)s AND record.object_type = %(object)s
+            LIMIT 1
+        ) AS version
+        CROSS JOIN LATERAL (
+            SELECT sync_run_id, record_id FROM finance_os.raw_record_heads AS head
+            WHERE head.business_id = %(business_id)s AND head.source_system = %(system)s
+              AND head.object_type = %(object)s AND head.source_id = version.source_id AND NOT head.removed
+            LIMIT 1
+        ) AS head
+        WHERE head.record_id = seen.record_id
     )
 """
 
@@ -245,20 +256,21 @@ def _around(business_id: str, object_key: tuple[str, str], days: Days) -> dict[s
 
 def _row(found: dict[str, Any], pending: bool, amount_of: Callable[[dict[str, Any]], int], account: str) -> Row:
     """`amount_of` gives signed micros, positive where money came in."""
-    row = Row(found["source_id"], found["payload_hash"], found["sync_run_id"], _day(found["day"]), "unreadable", None)
+    day = _day(found["day"])
+    row = partial(Row, found["source_id"], found["payload_hash"], found["sync_run_id"], day)
     try:
         amount = amount_of(found)
     except NotMoney:
-        return row
-    if row.day is None:
-        return row
+        return row("unreadable", None)
+    if day is None:
+        return row("unreadable", None)
     if found["status"] == "cancelled":
-        return replace(row, state="cancelled")
+        return row("cancelled", None)
     if not amount:
-        return replace(row, state="empty")
+        return row("empty", None)
     line = BankLine(
-        row.source_id,
-        row.day,
+        found["source_id"],
+        day,
         abs(amount),
         "in" if amount > 0 else "out",
         found["reference"],
@@ -266,7 +278,7 @@ def _row(found: dict[str, Any], pending: bool, amount_of: Callable[[dict[str, An
         found["currency"].upper(),
         account,
     )
-    return replace(row, state="pending" if pending else "posted", line=line)
+    return row("pending" if pending else "posted", line)
 
 
 def _day(text: str | None) -> date | None:

@@ -346,8 +346,12 @@ def _recent_records(database: Database, sources: Iterable[Source], business_id: 
         ), seen AS (
             SELECT shown.record_id, max(enough.requested_at) AS last_seen
             FROM enough
-            JOIN finance_os.source_sync_sightings AS sighting USING (sync_run_id, chunk, ordinal)
-            CROSS JOIN LATERAL (SELECT unnest(sighting.record_ids[1:%(count)s]) AS record_id) AS shown
+            CROSS JOIN LATERAL (
+                SELECT record_ids[1:%(count)s] AS record_ids FROM finance_os.source_sync_sightings AS sighting
+                WHERE sighting.sync_run_id = enough.sync_run_id AND sighting.chunk = enough.chunk
+                  AND sighting.ordinal = enough.ordinal LIMIT 1
+            ) AS sighting
+            CROSS JOIN LATERAL (SELECT unnest(sighting.record_ids) AS record_id) AS shown
             GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT %(count)s
         )
         SELECT record.source_system, record.object_type, record.source_id,

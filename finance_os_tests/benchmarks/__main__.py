@@ -13,12 +13,12 @@ from rich.table import Table
 from finance_os.evidence import embedded
 from finance_os.evidence.database import Database, migrate
 from finance_os.settings import Settings
-from finance_os_tests.benchmarks import backfill, extraction, memory, staging, startup, streaming
+from finance_os_tests.benchmarks import backfill, extraction, memory, readiness, staging, startup, streaming
 from finance_os_tests.benchmarks.figures import Figure
 
 
 def benchmarks(
-    database: Database, backfilled: Database, dagster_url: str, *, full: bool
+    database: Database, backfilled: Database, histories: tuple[Database, Database], dagster_url: str, *, full: bool
 ) -> Iterator[tuple[str, Callable[[], list[Figure]]]]:
     """Each benchmark by name, in the quick or the full size."""
     count, rounds = (300_000, 5) if full else (100_000, 3)
@@ -31,6 +31,7 @@ def benchmarks(
     yield "extraction", lambda: extraction.against_sdks(120, 400 if full else 100, 5, download=full)
     yield "streaming", lambda: streaming.flat_memory(database.url, 5_000_000 if full else 100_000)
     yield "backfill", lambda: backfill.backfill_of_a_year(backfilled, dagster_url, 1_000 if full else 60, 1)
+    yield "readiness", lambda: readiness.readiness_over_history(*histories, 10_000_000 if full else 200_000, 9)
 
 
 def main() -> None:
@@ -42,10 +43,11 @@ def main() -> None:
     server.cleanup_mode = "delete"
     database = Database(embedded.ensure_database(server, "bench"))
     backfilled = Database(embedded.ensure_database(server, "backfilled"))
-    for each in (database, backfilled):
+    large, small = (Database(embedded.ensure_database(server, name)) for name in ("large", "small"))
+    for each in (database, backfilled, large, small):
         migrate(each.url)
     dagster_url = embedded.ensure_database(server, "dagster")
-    known = dict(benchmarks(database, backfilled, dagster_url, full=full))
+    known = dict(benchmarks(database, backfilled, (large, small), dagster_url, full=full))
     if unknown := [name for name in wanted if name not in known]:
         raise SystemExit(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
     figures: list[Figure] = []
