@@ -7,18 +7,15 @@ must be the same versions and the same amount: a head that was moved by somethin
 left half way, are refused with the publishers that it is about.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
-
-import psycopg
 
 from finance_os.backtest.compare import COLUMNS, BaselineRow, Spend
 from finance_os.backtest.month import Month
 from finance_os.backtest.publishers import Publisher
 from finance_os.evidence.database import Database, DatabaseConnection
 from finance_os.evidence.partitions import RUNS_OF_DAYS
+from finance_os.evidence.snapshot import snapshot
 from finance_os.evidence.windows import Days
 
 SPEND = ("redshift", "publisher_spend_daily")
@@ -139,18 +136,9 @@ class MonthEvidence:
         return sum(each.microdollars for each in self.spends)
 
 
-@contextmanager
-def snapshot(database: Database) -> Iterator[DatabaseConnection]:
-    """One transaction in which every statement sees the same."""
-    with database.connection() as connection:
-        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        with database.transaction(connection):
-            yield connection
-
-
 def read_month(database: Database, business_id: str, month: Month, days: Days) -> MonthEvidence:
     """The evidence of a month's `days`, proven. Raises `Refused` where it does not hold together."""
-    with snapshot(database) as connection:
+    with snapshot(database) as seen, seen.connection() as connection:
         return MonthEvidence(
             business_id,
             month,

@@ -1,5 +1,6 @@
 """Computing a month and keeping what it came to: a result that differs from the one before it is a new version."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from finance_os.backtest.rules import Rules, Stated
 from finance_os.evidence import audit
 from finance_os.evidence.canonical import canonical_json
 from finance_os.evidence.database import Database, DatabaseConnection
+from finance_os.evidence.snapshot import snapshot
 from finance_os.evidence.windows import Days, spans
 from finance_os.settings import Settings
 
@@ -74,6 +76,8 @@ def inputs_of(database: Database, business_id: str, month: Month, days: Days) ->
          AND day.object_type = head.object_type AND day.sync_run_id = head.sync_run_id
         WHERE head.business_id = %(business_id)s AND head.source_system = 'xlsx'
           AND head.object_type = 'publisher_month_baseline' AND NOT head.removed
+          -- A read of several days says of those on which no workbook came that nobody can know.
+          AND day.rows_extracted > 0
           AND head.source_id >= (%(month)s || ':') COLLATE "C" AND head.source_id < (%(month)s || ';') COLLATE "C"
         """,
         {"business_id": business_id, "month": str(month)},
@@ -105,15 +109,20 @@ def compute(
     rules: Rules,
     start: date,
     dagster_run_id: str | None = None,
+    *,
+    admit: Callable[[Database], None] | None = None,
 ) -> Stored:
     """Compute a month from the evidence and keep it, with its audit event, unless it is what was kept last.
 
     The month is locked from before its evidence is read: what was read earlier is never kept over what was read later.
-    Raises `Refused`.
+    `admit` looks at the very snapshot that is computed from, and raises where it must not be. Raises `Refused`.
     """
     with database.transaction() as connection:
         lock_month(connection, business_id, month)
-        result = current_result(database, business_id, month, rules, start)
+        with snapshot(database) as seen:
+            if admit is not None:
+                admit(seen)
+            result = current_result(seen, business_id, month, rules, start)
         last = _latest(connection, business_id, month)
         if last is not None and last["result_hash"] == result.result_hash:
             return _stored(last)

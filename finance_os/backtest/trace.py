@@ -12,10 +12,10 @@ from finance_os.backtest.evidence import (
     PUBLISHERS,
     SPEND,
     month_keys,
-    snapshot,
 )
 from finance_os.backtest.result import Result
 from finance_os.evidence.database import Database
+from finance_os.evidence.snapshot import snapshot
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def trace(database: Database, result: Result, row: Row) -> list[Traced]:
         "publisher": row.publisher,
     }
     wanted = {each.source_id for each in row.baseline}
-    with snapshot(database) as connection:
+    with snapshot(database) as seen, seen.connection() as connection:
         spend = connection.execute(
             MONTH_HEADS  # noqa: S608  made of literals
             + """

@@ -1,4 +1,4 @@
-"""The sensor that has the checkpoints recorded once the latest scheduled sync has ended."""
+"""The sensor that has the checkpoints recorded: once the latest scheduled sync has ended, and when they are mended."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,10 @@ from finance_os.defs.assets.sources import SCHEDULED_SYNC_TAG
 from finance_os.defs.resources import Evidence
 from finance_os.evidence.businesses import every_business
 from finance_os.evidence.canonical import evidence_hash
+from finance_os.evidence.database import Database
+from finance_os.readiness.assessment import assess_now
 from finance_os.readiness.scheduled_sync import ScheduledSync, latest_scheduled_sync
+from finance_os.readiness.verdicts import Status
 from finance_os.settings import settings
 from finance_os.sources.source import Source
 
@@ -20,7 +23,7 @@ WAITS = timedelta(hours=6)
 
 
 def checkpoint_sensor(sources: Sequence[Source], job: Any) -> dg.SensorDefinition:
-    """Asks for one run of `job` for each outcome of a scheduled sync: once it ended, and again if it was mended."""
+    """Asks for one run of `job` when a scheduled sync has ended, and for another when something became ready since."""
 
     @dg.sensor(
         name="checkpoints_after_daily_sync",
@@ -28,7 +31,7 @@ def checkpoint_sensor(sources: Sequence[Source], job: Any) -> dg.SensorDefinitio
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Records the checkpoints when the runs of the latest scheduled sync have ended, and once more when "
-        "re-executed ones change what became of it.",
+        "one of them became ready since, or its recording grew too old.",
     )
     def checkpoints_after_daily_sync(
         context: dg.SensorEvaluationContext, evidence: Evidence
@@ -45,11 +48,26 @@ def checkpoint_sensor(sources: Sequence[Source], job: Any) -> dg.SensorDefinitio
         if waiting:
             yield dg.SkipReason(f"{', '.join(sorted(set(waiting)))} is under way.")
             return
-        outcome = evidence_hash([sync.evidence for sync in requested])
+        outcome = evidence_hash([[sync.evidence for sync in requested], _to_record(evidence.database)])
         latest = max(sync.scheduled_sync_id or "" for sync in requested)
         yield dg.RunRequest(run_key=f"checkpoints/{latest}/{outcome}", asset_selection=list(CHECKPOINT_KEYS))
 
     return checkpoints_after_daily_sync
+
+
+def _to_record(database: Database) -> list[list[Any]]:
+    """The checkpoints that are ready and whose recording does not hold (any more); empty once they are recorded."""
+    return [
+        [
+            business_id,
+            standing.name,
+            standing.evaluation.evidence_hash,
+            standing.recorded.checkpoint_id if standing.recorded else None,
+        ]
+        for business_id in every_business(database)
+        for standing in assess_now(database, business_id).standings.values()
+        if standing.evaluation.status is Status.READY and not standing.current
+    ]
 
 
 def _ended(instance: dg.DagsterInstance, sync: ScheduledSync) -> bool:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from finance_os.evidence.database import Database
 from finance_os.evidence.exceptions import FinanceException, open_exceptions
 from finance_os.evidence.extraction import Severity
+from finance_os.evidence.snapshot import snapshot
 from finance_os.readiness import completion, failure_monitoring, hardening, scheduled_sync_readiness
 from finance_os.readiness.boundary import Boundary, boundary_facts
 from finance_os.readiness.checkpoints import VALID_FOR, Recorded, Standing, latest_recordings
@@ -72,15 +73,23 @@ def assess(
     excluded: frozenset[str] = frozenset(),
     valid_for: timedelta = VALID_FOR,
 ) -> Assessment:
-    """Look at everything once. `excluded` source systems are left out, and the counts follow."""
+    """Look at everything once, as of one moment. `excluded` source systems are left out, and the counts follow."""
+    with snapshot(database) as seen:
+        return _assess(seen, sources, business_id, excluded, valid_for)
+
+
+def _assess(
+    database: Database, sources: Sequence[Source], business_id: str, excluded: frozenset[str], valid_for: timedelta
+) -> Assessment:
     planned = [source for source in sources if source.system not in excluded]
+    systems = {source.system for source in planned}
     recordings = latest_recordings(database, business_id)
     evidence = source_evidence(database, planned, business_id)
     sync = latest_scheduled_sync(database, planned, business_id)
-    exceptions = tuple(open_exceptions(database, business_id))
+    exceptions = tuple(each for each in open_exceptions(database, business_id) if each.source_system in systems)
     policies = {state.policy.key: state for state in policy_states(database, business_id)}
-    boundary = boundary_facts(database, business_id, planned)
-    fallback = evaluate_csv_fallback(database, business_id)
+    boundary = boundary_facts(database, business_id, sources)  # of excluded ones too: they have no leave to write
+    fallback = evaluate_csv_fallback(database, business_id, boundary, excluded=excluded)
     standings: dict[str, Standing] = {}
 
     def stand(evaluation: Evaluation) -> Standing:

@@ -15,13 +15,38 @@ from finance_os.sources.source import Source
 LOOKS_BACK_DAYS = 31
 """Sync runs that began within this many days are looked at."""
 
+APPEND_ONLY = (
+    "backtest_results",
+    "backtest_sign_offs",
+    "check_results",
+    "checkpoints",
+    "external_action_outcomes",
+    "external_actions",
+    "finance_audit_events",
+    "intent_attempts",
+    "policy_approvals",
+    "policy_records",
+    "policy_requests",
+    "policy_revocations",
+    "raw_record_changes",
+    "raw_source_records",
+    "source_sync_partitions",
+    "source_sync_sightings",
+    "webhook_bodies",
+)
+"""The tables of which nothing is ever updated or deleted: each has the trigger of that name."""
+
 
 @dataclass(frozen=True)
 class Boundary:
-    """Whether everything stayed inside the finance database. `evidence` is sorted, and empty if nothing was sent."""
+    """Whether everything stayed inside the finance database: what did not, in words."""
 
     violations: tuple[str, ...]
-    evidence: list[Any]
+
+    @property
+    def evidence(self) -> list[str]:
+        """What decides a line about the boundary; what was read, and where, moves all day and does not."""
+        return list(self.violations)
 
     @property
     def held(self) -> bool:
@@ -32,32 +57,68 @@ class Boundary:
 def boundary_facts(database: Database, business_id: str, sources: Iterable[Source]) -> Boundary:
     """What was sent for `sources` lately, and what our roles may write."""
     allowed = {source.system: _methods(source) for source in sources}
-    sent = database.fetch(
-        """
-        SELECT source_system, split_part(sent.target, ' ', 1) AS method, split_part(sent.target, ' ', 2) AS host
-        FROM finance_os.source_sync_runs AS run
-        CROSS JOIN LATERAL jsonb_object_keys(run.requested) AS sent (target)
-        WHERE run.business_id = %s AND run.started_at > now() - make_interval(days => %s)
-          AND run.source_system = ANY (%s)
-        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
-        """,
-        (business_id, LOOKS_BACK_DAYS, list(allowed)),
+    sent = _sent(database, business_id, list(allowed))
+    violations = sorted(
+        {
+            f"{row['source_system']} sent {row['method']} to {row['host']}, which is not one of its reads"
+            for row in sent
+            if row["method"] not in allowed[row["source_system"]]
+        }
     )
-    violations = [
-        f"{row['source_system']} sent {row['method']} to {row['host']}, which is not one of its reads"
-        for row in sent
-        if row["method"] not in allowed[row["source_system"]]
-    ]
-    selected = {(row["source_system"], row["host"]) for row in sent if row["method"] == "SELECT"}
-    confirmed = {(row["source_system"], row["host"]) for row in sent if row["method"] == READ_ONLY_SESSION}
-    violations += [
-        f"{system} sent queries to {host} in a session that was not confirmed to be read-only"
-        for system, host in sorted(selected - confirmed)
-    ]
+    # Within the runs that sent the same: one that was confirmed does not speak for another.
+    asked = {(row["source_system"], row["host"], row["kinds"], row["method"]) for row in sent}
+    violations += sorted(
+        {
+            f"{system} sent queries to {host} in a session that was not confirmed to be read-only"
+            for system, host, kinds, method in asked
+            if method == "SELECT" and (system, host, kinds, READ_ONLY_SESSION) not in asked
+        }
+    )
     violations += _writable_elsewhere(database)
-    # Hosts are left out: the same evidence has the same hash behind another address.
-    evidence = sorted({f"{row['source_system']} {row['method']}" for row in sent})
-    return Boundary(tuple(violations), [*evidence, *violations])
+    return Boundary(tuple(violations))
+
+
+def _sent(database: Database, business_id: str, source_systems: list[str]) -> list[dict[str, Any]]:
+    """Source system, method and host of what was sent lately, and by which kind of run, each once.
+
+    Of the runs that sent the same kinds of requests, however many they are, only the latest is opened.
+    """
+    return database.fetch(
+        """
+        WITH RECURSIVE sending AS (
+            SELECT given.source_system, first.kinds
+            FROM unnest(%(systems)s::text[]) AS given (source_system)
+            CROSS JOIN LATERAL (
+                SELECT finance_os.request_kinds(requested) COLLATE "C" AS kinds
+                FROM finance_os.source_sync_runs AS run
+                WHERE run.business_id = %(business_id)s AND run.source_system = given.source_system
+                ORDER BY finance_os.request_kinds(requested) COLLATE "C" LIMIT 1
+            ) AS first
+            UNION ALL
+            SELECT sending.source_system, following.kinds
+            FROM sending
+            CROSS JOIN LATERAL (
+                SELECT finance_os.request_kinds(requested) COLLATE "C" AS kinds
+                FROM finance_os.source_sync_runs AS run
+                WHERE run.business_id = %(business_id)s AND run.source_system = sending.source_system
+                  AND finance_os.request_kinds(requested) COLLATE "C" > sending.kinds
+                ORDER BY finance_os.request_kinds(requested) COLLATE "C" LIMIT 1
+            ) AS following
+        )
+        SELECT DISTINCT sending.source_system, sending.kinds, split_part(sent.target, ' ', 1) AS method,
+               split_part(sent.target, ' ', 2) AS host
+        FROM sending
+        CROSS JOIN LATERAL (
+            SELECT requested FROM finance_os.source_sync_runs AS run
+            WHERE run.business_id = %(business_id)s AND run.source_system = sending.source_system
+              AND finance_os.request_kinds(requested) COLLATE "C" = sending.kinds
+              AND run.started_at > now() - make_interval(days => %(days)s)
+            ORDER BY run.started_at DESC LIMIT 1
+        ) AS run
+        CROSS JOIN LATERAL jsonb_object_keys(run.requested) AS sent (target)
+        """,
+        {"business_id": business_id, "systems": source_systems, "days": LOOKS_BACK_DAYS},
+    )
 
 
 def _methods(source: Source) -> set[str]:
@@ -94,14 +155,22 @@ def _writable_elsewhere(database: Database) -> list[str]:
     )
     unguarded = database.fetch(
         """
-        SELECT relation.oid::regclass::text AS relation
-        FROM pg_trigger AS guard
-        JOIN pg_class AS relation ON relation.oid = guard.tgrelid
-        WHERE guard.tgname = 'append_only' AND guard.tgenabled <> 'O'
-          AND relation.relnamespace = 'finance_os'::regnamespace
-        ORDER BY 1
-        """
+        SELECT given.name, guard.tgname IS NULL AS unguarded,
+               has_any_column_privilege(%(application)s, format('finance_os.%%I', given.name), 'UPDATE') AS writable
+        FROM unnest(%(tables)s::text[]) AS given (name)
+        LEFT JOIN pg_trigger AS guard
+          ON guard.tgrelid = format('finance_os.%%I', given.name)::regclass AND guard.tgname = 'append_only'
+         AND guard.tgenabled = 'O'
+        ORDER BY given.name
+        """,
+        {"application": APPLICATION_ROLE, "tables": list(APPEND_ONLY)},
     )
-    return [f"role {row['role']} may write {row['relation']}" for row in rows] + [
-        f"{row['relation']} is not guarded against rewriting: its trigger is off" for row in unguarded
+    return [
+        *(f"role {row['role']} may write {row['relation']}" for row in rows),
+        *(
+            f"finance_os.{row['name']} is not guarded against rewriting: its trigger is off or gone"
+            for row in unguarded
+            if row["unguarded"]
+        ),
+        *(f"role {APPLICATION_ROLE} may rewrite finance_os.{row['name']}" for row in unguarded if row["writable"]),
     ]

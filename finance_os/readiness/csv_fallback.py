@@ -14,7 +14,7 @@ from finance_os.evidence.money import dollars
 from finance_os.evidence.windows import Days, spans
 from finance_os.readiness.bank_match import Ambiguous, Variance, match
 from finance_os.readiness.bank_sample import Row, Sample, Side, load_sample
-from finance_os.readiness.boundary import boundary_facts
+from finance_os.readiness.boundary import Boundary, boundary_facts
 from finance_os.readiness.lines import Evaluation, Line, LineDeclaration
 from finance_os.sources.plaid import PLAID
 from finance_os.sources.rho import RHO
@@ -112,12 +112,22 @@ class _Comparison:
         return sum(each.amount for each in self.variances if each.currency == "USD")
 
 
-def evaluate_csv_fallback(database: Database, business_id: str) -> CsvFallback:
-    """Compare the bank lines of a business; reads evidence only."""
+def evaluate_csv_fallback(
+    database: Database,
+    business_id: str,
+    boundary: Boundary | None = None,
+    *,
+    excluded: frozenset[str] = frozenset(),
+) -> CsvFallback:
+    """Compare the bank lines of a business; reads evidence only.
+
+    Where one side is taken out of the plan (`excluded`) there is nothing to compare, and that is nobody's fault.
+    """
     sample = load_sample(database, business_id)
     compared = _compare(sample)
-    boundary = boundary_facts(database, business_id, SOURCES)
-    lines = (
+    boundary = boundary or boundary_facts(database, business_id, SOURCES)
+    left_out = sorted(excluded & {"rho", "plaid"})
+    compared_lines = (
         RHO_PRESENT.judge(
             bool(sample.rho.rows),
             sample.rho.evidence,
@@ -132,6 +142,13 @@ def evaluate_csv_fallback(database: Database, business_id: str) -> CsvFallback:
         ),
         _coverage(compared),
         _variance(compared),
+    )
+    if left_out:
+        compared_lines = tuple(
+            each.judge(True, ["excluded", *left_out], "", {"excluded": left_out}) for each in LINES[:4]
+        )
+    lines = (
+        *compared_lines,
         BOUNDARY.judge(
             boundary.held,
             boundary.evidence or NO_EVIDENCE,

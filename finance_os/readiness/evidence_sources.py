@@ -19,6 +19,10 @@ PROVED_ON_THE_SPOT = 10_000
 """Up to how many versions of an object type that no check has looked at are proved while somebody waits."""
 
 
+PROVED = ("trace", "idempotency")
+"""The checks of days that a source's evidence hangs on."""
+
+
 @dataclass(frozen=True)
 class SourceEvidence:
     """The evidence of one source of one business.
@@ -117,11 +121,17 @@ def _evidence(
     else:
         freshness = Status.READY
     judged: dict[str, Status] = {}
-    for place, check in enumerate(("trace", "idempotency")):
+    for place, check in enumerate(PROVED):
         failing = [name for name, each in found.items() if check in (each["blocked"] or ())]
         unproved = [name for name in found if not proofs.get((source.system, name), (True, True))[place]]
-        if not raw_rows or reading["sync_runs"] == 0:
+        if reading["sync_runs"] == 0:
             judged[check] = Status.PENDING
+        elif not raw_rows:
+            # A source that is empty has nothing to trace; one that showed rows of which none is staged is not.
+            empty = freshness is Status.READY and not reading["latest_rows"]
+            judged[check] = Status.READY if empty else Status.PENDING
+            if freshness is Status.READY and not empty:
+                reasons.append(f"{check}: the latest reading showed rows and none is staged: materialize it again.")
         elif failing or unproved:
             judged[check] = Status.PENDING
             if failing:
@@ -153,15 +163,19 @@ def _objects(database: Database, business_id: str, keys: Sequence[tuple[str, str
     """For each object type its count of versions, how far it was read, and what its checks last found wrong.
 
     `reached` is that of the connection that was read longest ago; `None` where one never was, or there is none.
-    `blocked` are the checks whose latest verdict on some day is blocked; `checked` says whether there is any verdict.
+    `blocked` are those of `PROVED` whose latest verdict on some day is blocked; `checked` says whether each of them
+    ever found something out: that a day was never read is no finding.
     """
     rows = database.fetch(
         """
         SELECT given.source_system, given.object_type, now() AS now, coalesce(counted.versions, 0) AS versions,
                reach.reached, failing.blocked,
-               EXISTS (SELECT FROM finance_os.check_results AS result
-                       WHERE result.business_id = %(business_id)s AND result.source_system = given.source_system
-                         AND result.object_type = given.object_type AND result.check_name = 'trace') AS checked
+               (SELECT bool_and(EXISTS (
+                    SELECT FROM finance_os.check_results AS result
+                    WHERE result.business_id = %(business_id)s AND result.source_system = given.source_system
+                      AND result.object_type = given.object_type AND result.check_name = required.check_name
+                      AND result.status IN ('ready', 'blocked')))
+                FROM unnest(%(checks)s::text[]) AS required (check_name)) AS checked
         FROM unnest(%(systems)s::text[], %(objects)s::text[]) AS given (source_system, object_type)
         LEFT JOIN finance_os.raw_record_counts AS counted
           ON counted.business_id = %(business_id)s AND counted.source_system = given.source_system
@@ -180,19 +194,29 @@ def _objects(database: Database, business_id: str, keys: Sequence[tuple[str, str
               AND connection.active
         ) AS reach ON true
         LEFT JOIN LATERAL (
-            SELECT array_agg(DISTINCT result.check_name) AS blocked
-            FROM finance_os.check_results AS result
-            WHERE result.business_id = %(business_id)s AND result.source_system = given.source_system
-              AND result.object_type = given.object_type AND result.status = 'blocked'
-              AND NOT EXISTS (
-                SELECT FROM finance_os.check_results AS later
-                WHERE later.business_id = result.business_id AND later.source_system = result.source_system
-                  AND later.object_type = result.object_type AND later.check_name = result.check_name
-                  AND later.partition_day IS NOT DISTINCT FROM result.partition_day
-                  AND later.check_result_id > result.check_result_id)
+            SELECT array_agg(DISTINCT was.check_name) AS blocked
+            FROM (SELECT check_name, partition_day, max(check_result_id) AS check_result_id
+                  FROM finance_os.check_results AS result
+                  WHERE result.business_id = %(business_id)s AND result.source_system = given.source_system
+                    AND result.object_type = given.object_type AND result.check_name = ANY (%(checks)s)
+                    AND result.status = 'blocked'
+                  GROUP BY check_name, partition_day) AS was
+            LEFT JOIN LATERAL (
+                SELECT true AS mended FROM finance_os.check_results AS later
+                WHERE later.business_id = %(business_id)s AND later.source_system = given.source_system
+                  AND later.object_type = given.object_type AND later.check_name = was.check_name
+                  AND later.partition_day = was.partition_day AND later.check_result_id > was.check_result_id
+                LIMIT 1
+            ) AS later ON true
+            WHERE later.mended IS NULL
         ) AS failing ON true
         """,
-        {"business_id": business_id, "systems": [key[0] for key in keys], "objects": [key[1] for key in keys]},
+        {
+            "business_id": business_id,
+            "systems": [key[0] for key in keys],
+            "objects": [key[1] for key in keys],
+            "checks": list(PROVED),
+        },
     )
     return {(row["source_system"], row["object_type"]): row for row in rows}
 
@@ -240,14 +264,14 @@ def _readings(
              AND run.kind <> 'targeted' AND run.reading = latest.reading
             GROUP BY latest.source_system, latest.name
         ), counted AS (
-            SELECT given.source_system, given.name,
-                   count(DISTINCT run.reading) AS sync_runs
-            FROM given
-            JOIN finance_os.source_sync_runs AS run
-              ON run.business_id = %(business_id)s AND run.source_system = given.source_system
-             AND run.object_type = given.object_type AND run.status IN ('succeeded', 'failed')
-             AND run.kind <> 'targeted'
-            GROUP BY given.source_system, given.name
+            SELECT source_system, name, count(*) AS sync_runs
+            FROM (SELECT DISTINCT given.source_system, given.name, run.reading
+                  FROM given
+                  JOIN finance_os.source_sync_runs AS run
+                    ON run.business_id = %(business_id)s AND run.source_system = given.source_system
+                   AND run.object_type = given.object_type AND run.status IN ('succeeded', 'failed')
+                   AND run.kind <> 'targeted') AS reading
+            GROUP BY source_system, name
         )
         SELECT DISTINCT given.source_system, given.name, coalesce(counted.sync_runs, 0) AS sync_runs,
                ended.latest_at, ended.latest_rows, ended.latest_status

@@ -77,7 +77,9 @@ def evaluate(
             NOTHING_STALE.judge(
                 bool(scheduleable) and not late,
                 sorted((each.facts for each in scheduleable), key=lambda facts: facts["source"]),
-                " ".join(reason for each in late for reason in each.reasons) or "No source is read daily.",
+                " ".join(reason for each in late for reason in each.reasons)
+                if scheduleable
+                else "No source is read daily.",
                 {
                     "stale": sum(each.status is Status.STALE for each in late),
                     "pending": sum(each.status is Status.PENDING for each in late),

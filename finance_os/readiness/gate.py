@@ -11,8 +11,10 @@ from datetime import date
 from typing import Any
 
 from finance_os.evidence.database import Database
+from finance_os.evidence.snapshot import snapshot
 from finance_os.evidence.windows import Days
 from finance_os.readiness.assessment import Assessment, assess_now
+from finance_os.readiness.basis import bases
 from finance_os.readiness.source_checks import SOURCE_CHECKS
 
 DAY_CHECKS = tuple(check.name for check in SOURCE_CHECKS if check.by_day)
@@ -60,9 +62,10 @@ def gate(
     The business is assessed now, with the installation's sources and settings, unless an `assessment` is given: a run
     that asks for many inputs looks once.
     """
-    blockers = checkpoint_blockers(assessment or assess_now(database, business_id))
-    for each in inputs:
-        blockers += input_blockers(database, business_id, each)
+    with snapshot(database) as seen:
+        blockers = checkpoint_blockers(assessment or assess_now(seen, business_id))
+        for each in inputs:
+            blockers += input_blockers(seen, business_id, each)
     return Gate(business_id, tuple(blockers))
 
 
@@ -93,7 +96,7 @@ def input_blockers(database: Database, business_id: str, given: Input) -> list[B
     rows = database.fetch(
         """
         SELECT day::date AS day, required.check_name, verdict.status, verdict.blocker, verdict.evidence_hash,
-               verdict.details ->> 'remedy' AS remedy, verdict.recorded_at < read.completed_at AS outdated
+               verdict.basis, verdict.details ->> 'remedy' AS remedy
         FROM generate_series(%(first)s::timestamp, %(last)s::timestamp, interval '1 day') AS day
         CROSS JOIN unnest(%(checks)s::text[]) AS required (check_name)
         LEFT JOIN LATERAL (
@@ -103,12 +106,6 @@ def input_blockers(database: Database, business_id: str, given: Input) -> list[B
               AND result.partition_day = day::date
             ORDER BY check_result_id DESC LIMIT 1
         ) AS verdict ON true
-        LEFT JOIN LATERAL (
-            SELECT max(completed_at) AS completed_at FROM finance_os.source_sync_partitions AS part
-            WHERE part.business_id = %(business_id)s AND part.source_system = %(source_system)s
-              AND part.object_type = %(object_type)s AND part.partition_day = day::date AND part.kind <> 'targeted'
-        ) AS read ON true
-        WHERE verdict.status IS DISTINCT FROM 'ready' OR verdict.recorded_at < read.completed_at
         ORDER BY 1, 2
         """,
         {
@@ -120,7 +117,12 @@ def input_blockers(database: Database, business_id: str, given: Input) -> list[B
             "checks": list(DAY_CHECKS),
         },
     )
-    return [_input_blocker(subject, row) for row in rows]
+    now = bases(database, given.source_system, given.object_type, days, business_id)
+    return [
+        _input_blocker(subject, row)
+        for row in rows
+        if row["status"] != "ready" or row["basis"] is None or row["basis"] != now.get((business_id, row["day"]))
+    ]
 
 
 def _input_blocker(subject: str, row: dict[str, Any]) -> Blocker:
@@ -128,7 +130,7 @@ def _input_blocker(subject: str, row: dict[str, Any]) -> Blocker:
     if row["status"] is None:
         return Blocker(f"{check}_not_checked", subject, day, None, f"Materialize {subject} for {day}, with its checks.")
     if row["status"] == "ready":
-        remedy = f"{subject} was read again after {day} was checked: run its checks for {day}."
+        remedy = f"{day} of {subject} was read again, or an account was added, since it was checked: run its checks."
         return Blocker(f"{check}_outdated", subject, day, row["evidence_hash"], remedy)
     return Blocker(
         row["blocker"], subject, day, row["evidence_hash"], row["remedy"] or f"Look at {check} of {subject}."

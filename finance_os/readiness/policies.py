@@ -168,16 +168,8 @@ class PolicyState:
 
     @property
     def evidence(self) -> dict[str, Any]:
-        """What decides the policy's line, as JSON for an evidence hash; nothing in it moves by itself but expiry."""
-        until: dict[str, datetime] = {}
-        for approval in self.approvals:
-            until[approval.scope] = max(approval.expires_at, until.get(approval.scope, approval.expires_at))
-        return {
-            "policy": self.policy.key,
-            "status": self.status,
-            "approved": [[scope, at.astimezone(UTC).isoformat()] for scope, at in sorted(until.items())],
-            "unexplained": self.unexplained_count,
-        }
+        """What decides the policy's line, as JSON for an evidence hash: an approval, or its end, does not."""
+        return {"policy": self.policy.key, "unexplained": self.unexplained_count}
 
     @property
     def remedy(self) -> str | None:

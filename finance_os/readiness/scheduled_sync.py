@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from finance_os.evidence.database import Database
 from finance_os.sources.connectors import planned_connectors
 from finance_os.sources.source import Cadence, Source
+
+OVERDUE_AFTER = timedelta(hours=36)
+"""A daily sync that was requested longer ago than this was not followed by another one."""
 
 
 class Outcome(StrEnum):
@@ -35,7 +38,8 @@ class ConnectorOutcome:
 class ScheduledSync:
     """The latest scheduled sync of a business: its own facts are empty if none was ever requested.
 
-    `manual` are connectors that people feed by hand and that took part all the same.
+    `manual` are connectors that people feed by hand and that took part all the same; `overdue` says that no other one
+    was requested since, though it was due.
     """
 
     scheduled_sync_id: str | None
@@ -43,6 +47,7 @@ class ScheduledSync:
     requested_at: datetime | None
     connectors: tuple[ConnectorOutcome, ...]
     manual: tuple[str, ...]
+    overdue: bool = False
 
     def count(self, outcome: Outcome) -> int:
         """How many connectors ended so."""
@@ -50,14 +55,16 @@ class ScheduledSync:
 
     @property
     def status(self) -> str:
-        """not requested, running, failed, incomplete or succeeded."""
+        """not requested, running, failed, incomplete, overdue or succeeded."""
         if self.scheduled_sync_id is None:
             return "not requested"
         if self.count(Outcome.FAILED):
             return "failed"
         if self.count(Outcome.RUNNING):
             return "running"
-        return "succeeded" if self.count(Outcome.SUCCEEDED) == len(self.connectors) else "incomplete"
+        if self.count(Outcome.SUCCEEDED) < len(self.connectors):
+            return "incomplete"
+        return "overdue" if self.overdue else "succeeded"
 
     @property
     def evidence(self) -> list[Any]:
@@ -65,7 +72,7 @@ class ScheduledSync:
         if self.scheduled_sync_id is None:
             return []
         connectors = [[each.source_system, each.outcome.value, list(each.codes)] for each in self.connectors]
-        return [self.scheduled_sync_id, sorted(connectors), sorted(self.manual)]
+        return [self.scheduled_sync_id, sorted(connectors), sorted(self.manual), self.overdue]
 
     def named(self, *outcomes: Outcome) -> str:
         """The connectors that ended in one of `outcomes`, with their error codes."""
@@ -88,7 +95,8 @@ def latest_scheduled_sync(
     scheduled = scheduled_connectors(sources, excluded)
     found = database.fetch(
         """
-        SELECT scheduled_sync_id, requested_for, requested_at FROM finance_os.scheduled_syncs
+        SELECT scheduled_sync_id, requested_for, requested_at, clock_timestamp() - requested_at AS age
+        FROM finance_os.scheduled_syncs
         WHERE business_id = %s ORDER BY requested_at DESC, scheduled_sync_id DESC LIMIT 1
         """,
         (business_id,),
@@ -106,10 +114,12 @@ def latest_scheduled_sync(
         sync["requested_at"],
         tuple(_outcome(each, reads.get(each.system, []), connections.get(each.system, set())) for each in scheduled),
         tuple(sorted(manual & reads.keys())),
+        sync["age"] > OVERDUE_AFTER,
     )
 
 
 def _outcome(source: Source, reads: Sequence[dict[str, Any]], connections: set[int]) -> ConnectorOutcome:
+    reads = [read for read in reads if read["connection_id"] in connections]
     statuses = {read["status"] for read in reads}
     began = {(read["connection_id"], read["object_type"]) for read in reads}
     expected = {(connection_id, obj.object_type) for connection_id in connections for obj in source}
@@ -130,16 +140,26 @@ def _outcome(source: Source, reads: Sequence[dict[str, Any]], connections: set[i
 
 
 def _latest_of_each_read(database: Database, business_id: str, scheduled_sync_id: str) -> dict[str, Any]:
-    """Source system → the last run of each of its reads: one that was tried again counts as it ended."""
+    """Source system → the last run of each of its reads: one that was tried again counts as it ended.
+
+    A later read that covers the days of an earlier one counts in its place, as when a day began meanwhile.
+    """
     rows = database.fetch(
         """
-        SELECT DISTINCT ON (source_system, object_type, connection_id, kind, first_day, last_day)
-               source_system, object_type, connection_id, status, error_code
-        FROM finance_os.source_sync_runs
-        WHERE business_id = %s AND scheduled_sync_id = %s
-        ORDER BY source_system, object_type, connection_id, kind, first_day, last_day, sync_run_id DESC
+        SELECT source_system, object_type, connection_id, status, error_code
+        FROM (SELECT DISTINCT ON (source_system, object_type, connection_id, kind, first_day, last_day) *
+              FROM finance_os.source_sync_runs
+              WHERE business_id = %(business_id)s AND scheduled_sync_id = %(sync)s
+              ORDER BY source_system, object_type, connection_id, kind, first_day, last_day, sync_run_id DESC) AS read
+        WHERE NOT EXISTS (
+            SELECT FROM finance_os.source_sync_runs AS later
+            WHERE later.business_id = %(business_id)s AND later.scheduled_sync_id = %(sync)s
+              AND later.source_system = read.source_system AND later.object_type = read.object_type
+              AND later.connection_id = read.connection_id AND later.sync_run_id > read.sync_run_id
+              AND later.status = 'succeeded' AND later.reaches_to IS NOT NULL
+              AND later.first_day <= read.first_day AND later.last_day >= read.last_day)
         """,
-        (business_id, scheduled_sync_id),
+        {"business_id": business_id, "sync": scheduled_sync_id},
     )
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:

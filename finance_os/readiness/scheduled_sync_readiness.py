@@ -65,6 +65,9 @@ def evaluate(
                 sync.evidence,
                 "Let the daily_sync schedule tick, or start it in the Dagster UI: no scheduled sync was requested yet."
                 if sync.scheduled_sync_id is None
+                else f"No scheduled sync followed {sync.scheduled_sync_id}, though one was due: turn the daily_sync "
+                "schedule on, and look whether the daemon runs."
+                if sync.status == "overdue"
                 else f"Not succeeded: {ended_badly}. Look at their runs, then re-execute them in the Dagster UI.",
                 {"status": sync.status},
             ),

@@ -5,7 +5,7 @@ and found empty is ready: its run's counts agree with nothing. A day that was ne
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from finance_os.evidence.partitions import runs_of_days
 from finance_os.evidence.replay import DayReplay, replay
 from finance_os.evidence.windows import Days
 from finance_os.readiness import verdicts
+from finance_os.readiness.basis import bases
 from finance_os.readiness.verdicts import Status, Verdict
 from finance_os.sources.source import Reads, Source, SourceObject
 
@@ -53,7 +54,17 @@ class CheckDeclaration:
     name: str
     description: str
     by_day: bool
-    evaluate: Callable[[Database, Subject, Days], list[Verdict]]
+    look: Callable[[Database, Subject, Days], list[Verdict]]
+
+    def evaluate(self, database: Database, subject: Subject, days: Days) -> list[Verdict]:
+        """What the check finds; a verdict of a day bears what the day consisted of before the check looked."""
+        if not self.by_day:
+            return self.look(database, subject, days)
+        before = bases(database, subject.source_system, subject.object_type, days)
+        return [
+            replace(verdict, basis=before.get((verdict.business_id, verdict.day)) if verdict.day else None)
+            for verdict in self.look(database, subject, days)
+        ]
 
 
 def freshness(database: Database, subject: Subject, days: Days) -> list[Verdict]:  # noqa: ARG001  it speaks of now

@@ -33,7 +33,8 @@ class Status(StrEnum):
 class Verdict:
     """One check of one object of one business, on one day or (`day` is `None`) of now.
 
-    `blocker` is the machine-readable reason why it is not ready; `remedy` says what to do about it.
+    `blocker` is the machine-readable reason why it is not ready; `remedy` says what to do about it. `basis` is what the
+    day consisted of when the check began to look (`finance_os.readiness.basis`).
     """
 
     business_id: str
@@ -46,6 +47,7 @@ class Verdict:
     remedy: str | None
     evidence_hash: str
     details: Mapping[str, Any]
+    basis: str | None = None
 
 
 def record(database: Database, verdicts: Sequence[Verdict], dagster_run_id: str | None = None) -> None:
@@ -56,7 +58,7 @@ def record(database: Database, verdicts: Sequence[Verdict], dagster_run_id: str 
             """
         COPY finance_os.check_results
             (business_id, source_system, object_type, check_name, partition_day, status, blocker, evidence_hash,
-             details, dagster_run_id) FROM STDIN
+             details, basis, dagster_run_id) FROM STDIN
         """
         ) as copy,
     ):
@@ -73,6 +75,7 @@ def record(database: Database, verdicts: Sequence[Verdict], dagster_run_id: str 
                     verdict.blocker,
                     verdict.evidence_hash,
                     Jsonb(details),
+                    verdict.basis,
                     dagster_run_id,
                 )
             )

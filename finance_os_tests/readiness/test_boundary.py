@@ -31,7 +31,8 @@ def sent(database: Database, system: str, *targets: str, business_id: str = "acm
 
 
 def test_it_holds_where_nothing_was_sent(database: Database) -> None:
-    assert facts(database) == Boundary((), [])
+    assert facts(database) == Boundary(())
+    assert facts(database).evidence == []
 
 
 def test_it_holds_for_everything_that_sources_declare(database: Database) -> None:
@@ -43,8 +44,7 @@ def test_it_holds_for_everything_that_sources_declare(database: Database) -> Non
         sent(database, source.system, *targets)
     found = facts(database)
     assert found.held, found.violations
-    assert "stripe GET" in found.evidence
-    assert {line.split()[0] for line in found.evidence} == {source.system for source in SOURCES}
+    assert found.evidence == [], "what is read, and where, moves all day"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
@@ -62,19 +62,18 @@ def test_queries_need_a_session_that_the_server_called_read_only(database: Datab
     assert facts(database).violations == (
         "gravity sent queries to db.internal in a session that was not confirmed to be read-only",
     )
-    sent(database, "gravity", "READ-ONLY-SESSION db.internal")
+    sent(database, "gravity", "SELECT db.internal", "READ-ONLY-SESSION db.internal")
+    assert not facts(database).held, "one session that was confirmed does not speak for another"
+
+
+def test_a_session_that_was_confirmed_holds(database: Database) -> None:
+    sent(database, "gravity", "SELECT db.internal", "READ-ONLY-SESSION db.internal")
     assert facts(database).held
 
 
 def test_what_lies_far_back_is_not_looked_at(database: Database) -> None:
     sent(database, "stripe", "DELETE api.stripe.com", days_ago=40)
     assert facts(database).held
-
-
-def test_the_address_of_a_vendor_does_not_change_the_hash(database: Database) -> None:
-    sent(database, "stripe", "GET api.stripe.com")
-    sent(database, "stripe", "GET 127.0.0.1", business_id="globex")
-    assert facts(database).evidence == facts(database, "globex").evidence == ["stripe GET"]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +93,15 @@ def test_the_address_of_a_vendor_does_not_change_the_hash(database: Database) ->
         ),
         (
             "ALTER TABLE finance_os.check_results DISABLE TRIGGER append_only",
-            "finance_os.check_results is not guarded against rewriting: its trigger is off",
+            "finance_os.check_results is not guarded against rewriting: its trigger is off or gone",
+        ),
+        (
+            "DROP TRIGGER append_only ON finance_os.finance_audit_events",
+            "finance_os.finance_audit_events is not guarded against rewriting: its trigger is off or gone",
+        ),
+        (
+            "GRANT UPDATE (payload) ON finance_os.raw_source_records TO finance_os_application",
+            "role finance_os_application may rewrite finance_os.raw_source_records",
         ),
     ],
 )

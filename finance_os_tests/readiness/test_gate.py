@@ -5,12 +5,13 @@ from datetime import date, timedelta
 
 import pytest
 
-from finance_os.evidence.businesses import Connection
+from finance_os.evidence.businesses import Connection, ensure_connection
 from finance_os.evidence.database import Database
+from finance_os.evidence.extraction import Kind
 from finance_os.evidence.windows import Days
 from finance_os.readiness import verdicts
 from finance_os.readiness.gate import DAY_CHECKS, Blocker, Input, explain, gate, input_blockers
-from finance_os_tests.evidence.staged import OBJECT
+from finance_os_tests.evidence.staged import OBJECT, page, record, stage
 from finance_os_tests.readiness.planted import DAY_1, DAY_2, DAY_3, DAYS, forge, stage_days, verdicts_of
 
 INPUT = Input("stripe", OBJECT, DAYS)
@@ -58,6 +59,29 @@ def test_a_day_that_was_read_again_must_be_checked_again(checked: Database, acme
     stage_days(checked, acme, days=Days(DAY_2, DAY_2), minute=9)
     assert found(checked) == [(f"{check}_outdated", DAY_2) for check in sorted(DAY_CHECKS)]
     verdicts.record(checked, verdicts_of(checked))
+    assert found(checked) == []
+
+
+def test_a_read_that_was_committed_while_a_check_looked_is_not_covered(checked: Database, acme: Connection) -> None:
+    looked = verdicts_of(checked)
+    stage_days(checked, acme, days=Days(DAY_2, DAY_2), minute=9)
+    verdicts.record(checked, looked)
+    assert found(checked) == [(f"{check}_outdated", DAY_2) for check in sorted(DAY_CHECKS)]
+
+
+def test_an_account_that_was_added_since_must_be_checked(checked: Database) -> None:
+    second = ensure_connection(checked, "acme", "stripe", external_account="second")
+    assert {code for code, _ in found(checked)} == {f"{check}_outdated" for check in DAY_CHECKS}
+    verdicts.record(checked, verdicts_of(checked))
+    assert "completeness_no_sync_run" in {code for code, _ in found(checked)}
+    for day in DAYS:
+        stage_days(checked, second, days=Days(day, day), prefix="second")
+    verdicts.record(checked, verdicts_of(checked))
+    assert found(checked) == []
+
+
+def test_a_webhook_does_not_void_what_was_checked(checked: Database, acme: Connection) -> None:
+    stage(checked, acme, page(record("in_02_0", "changed"), minute=9), kind=Kind.TARGETED, days=Days(DAY_1, DAY_1))
     assert found(checked) == []
 
 

@@ -499,12 +499,8 @@ def test_evidence_holds_no_moving_time(database: Database) -> None:
             approve(one, "acme", QBO, reason="x")
     approve_policy(database, "acme", QBO, scope="a", lasting=timedelta(days=1))  # ends before the other one
     state = policy_state(database, "acme", QBO)
-    assert state.evidence == {
-        "policy": QBO,
-        "status": "approved",
-        "approved": [["a", until.isoformat()], ["b", until.isoformat()]],
-        "unexplained": 0,
-    }
+    assert state.evidence == {"policy": QBO, "unexplained": 0}, "so that an approval does not shut the gate"
+    assert state.details["status"] == "approved"
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {connection.info.dbname} SET timezone = 'Asia/Kathmandu'".encode())
     again = policy_state(database, "acme", QBO)

@@ -12,7 +12,9 @@ from finance_os.readiness.boundary import boundary_facts
 from finance_os.readiness.checkpoints import Currency
 from finance_os.readiness.gate import Gate, gate
 from finance_os.readiness.recording import UnknownCheckpoint, in_order, record_checkpoints
-from finance_os.sources.registry import SOURCES
+from finance_os.readiness.verdicts import Status
+from finance_os.sources.registry import SOURCES, source_named
+from finance_os_tests.readiness.approvers import approve_policy
 from finance_os_tests.readiness.planted import forge
 from finance_os_tests.readiness.readied import SYNC, hand_in_the_bank, read_everything, record, verified
 from finance_os_tests.readiness.seed_state import BUSINESS, plant_rows, plant_run, plant_seed_state
@@ -157,6 +159,71 @@ def test_a_sync_that_goes_wrong_shuts_it(ready: Database, owner: Database, statu
         {"id": row["sync_run_id"]},
     )
     assert code in shut(ready)
+
+
+def test_an_approval_does_not_shut_it_and_an_unexplained_action_does(ready: Database, owner: Database) -> None:
+    approve_policy(ready, BUSINESS, "qbo_export", scope="realm-1")
+    assert opened(ready).open
+    forge(
+        owner,
+        "INSERT INTO finance_os.external_actions (business_id, policy, intent_key, target, payload_hash, actor,"
+        " requested_at) VALUES ('acme', 'qbo_export', 'k', 'realm-2', '0123456789ab', 'x', now())",
+    )
+    assert "phase_7_qbo_export_not_gated" in shut(ready)
+
+
+def test_a_schedule_that_was_switched_off_shuts_it(ready: Database, owner: Database) -> None:
+    forge(
+        owner,
+        "UPDATE finance_os.scheduled_syncs SET requested_at = now() - interval '37 hours'"
+        " WHERE scheduled_sync_id = %(sync)s",
+        {"sync": SYNC},
+    )
+    assert now(ready).sync.status == "overdue"
+    assert shut(ready)[0] == "phase_7_scheduled_sync_not_succeeded"
+
+
+def test_a_connection_that_failed_and_is_read_no_more_does_not_count(ready: Database, owner: Database) -> None:
+    second = ensure_connection(ready, BUSINESS, "stripe", external_account="second")
+    for obj in source_named("stripe"):
+        plant_run(ready, second, obj.object_type, datetime.now(UTC), "second", status="failed", sync=SYNC, code="gone")
+    assert now(ready).sync.status == "failed"
+    forge(owner, "UPDATE finance_os.connections SET active = false WHERE external_account = 'second'")
+    assert now(ready).sync.status == "succeeded"
+
+
+def test_a_later_read_of_the_same_days_mends_an_earlier_one(ready: Database) -> None:
+    connection = ensure_connection(ready, BUSINESS, "redshift")
+    ended = datetime.now(UTC) - timedelta(days=1)
+    plant_run(ready, connection, "ad_clicks", ended, "one", status="failed", sync=SYNC, code="odd")
+    assert now(ready).sync.status == "failed"
+    run = plant_run(ready, connection, "ad_clicks", datetime.now(UTC), "two", sync=SYNC)
+    assert now(ready).sync.status == "failed", "another day's read does not"
+    with ready.transaction() as opened_connection:
+        opened_connection.execute(
+            "UPDATE finance_os.source_sync_runs SET first_day = %s WHERE sync_run_id = %s", (ended.date(), run)
+        )
+    assert now(ready).sync.status == "succeeded"
+
+
+def test_a_source_that_is_empty_is_ready(ready: Database, owner: Database) -> None:
+    forge_all(owner, "DELETE FROM finance_os.raw_source_records WHERE object_type = 'gravity_billing_adjustment'")
+    forge(owner, "DELETE FROM finance_os.raw_record_counts WHERE object_type = 'gravity_billing_adjustment'")
+    [found] = [each for each in now(ready).evidence if each.name == "gravity_billing_adjustment"]
+    assert found.status is Status.PENDING, "its latest reading showed a row"
+    assert "materialize it again" in " ".join(found.reasons)
+    connection = ensure_connection(ready, BUSINESS, "gravity")
+    plant_run(ready, connection, "gravity_billing_adjustment", datetime.now(UTC), "empty")
+    [found] = [each for each in now(ready).evidence if each.name == "gravity_billing_adjustment"]
+    assert (found.status, found.reasons) == (Status.READY, ())
+
+
+def test_what_is_taken_out_of_the_plan_does_not_hold_it_shut(ready: Database, owner: Database) -> None:
+    forge_all(owner, "UPDATE finance_os.connections SET active = false WHERE source_system = 'plaid'")
+    assert not opened(ready).open
+    without = assess(ready, SOURCES, BUSINESS, excluded=frozenset({"plaid"}))
+    assert without.standings["csv_fallback_validation"].evaluation.status is Status.READY
+    assert not [line for each in without.standings.values() for line in each.evaluation.blocked if "plaid" in line.key]
 
 
 def test_a_recording_counts_for_a_day_and_no_longer(ready: Database, owner: Database) -> None:

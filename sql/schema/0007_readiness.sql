@@ -4,6 +4,10 @@
 -- A line that speaks of a checkpoint which was never recorded has no evidence to hash.
 ALTER TABLE finance_os.check_results ALTER COLUMN evidence_hash DROP NOT NULL;
 
+ALTER TABLE finance_os.check_results ADD COLUMN basis text;
+COMMENT ON COLUMN finance_os.check_results.basis IS
+    'How often the day had been read, and through which connections, when the check began to look; of days only.';
+
 CREATE TABLE finance_os.checkpoints (
     checkpoint_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     business_id    text COLLATE "C" NOT NULL REFERENCES finance_os.businesses,

@@ -177,17 +177,30 @@ def _businesses(database: Database, config: BacktestConfig) -> list[str]:
     return wanted
 
 
+class _Shut(Exception):
+    """The gate is shut for a month."""
+
+    def __init__(self, blockers: Sequence[Blocker]) -> None:
+        super().__init__(f"{len(blockers)} blockers")
+        self.blockers = blockers
+
+
 def _compute(
     database: Database, business_id: str, month: Month, gate_of: GateOf, dagster_run_id: str
 ) -> Stored | list[Refusal]:
-    """The month of a business, or why not."""
-    try:
-        days = days_over(database, business_id, month, settings().start_date)
-        inputs = [Input(*each) for each in inputs_of(database, business_id, month, days)]
-        found = gate_of(database, business_id, inputs)
+    """The month of a business, or why not. What is judged is what is computed from."""
+    start = settings().start_date
+
+    def admit(seen: Database) -> None:
+        days = days_over(seen, business_id, month, start)
+        found = gate_of(seen, business_id, [Input(*each) for each in inputs_of(seen, business_id, month, days)])
         if not found.open:
-            return [_refusal(business_id, month, blocker) for blocker in found.blockers]
-        return compute(database, business_id, month, rules_of(settings()), settings().start_date, dagster_run_id)
+            raise _Shut(found.blockers)
+
+    try:
+        return compute(database, business_id, month, rules_of(settings()), start, dagster_run_id, admit=admit)
+    except _Shut as shut:
+        return [_refusal(business_id, month, blocker) for blocker in shut.blockers]
     except Refused as refused:
         return [Refusal(business_id, month, refused.code, "/".join(BACKTEST.path), None, None, refused.message)]
 
