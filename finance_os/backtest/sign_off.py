@@ -4,7 +4,6 @@ Who signs is the database session's user, in a role that computes nothing; the d
 not the latest or has duplicate keys, and a user who could have computed it (`sql/schema/0010_backtest.sql`).
 """
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,7 +79,13 @@ def standing_of(
     [row] = rows
     standing = Standing.SIGNED if row["result_hash"] == current_hash else Standing.VOIDED
     return SignOff(
-        standing, current_hash, row["result_hash"], _actor(row["signed_by"]), row["signed_at"], row["reason"], why
+        standing,
+        current_hash,
+        row["result_hash"],
+        audit.actor_of(row["signed_by"]),
+        row["signed_at"],
+        row["reason"],
+        why,
     )
 
 
@@ -119,7 +124,7 @@ def sign(
             SIGNED,
             f"backtest:{month}",
             {"result_id": stored.result_id, "result_hash": stored.result_hash, "reason": reason.strip()},
-            actor=_actor(who["login"]),
+            actor=audit.actor_of(who["login"]),
         )
         connection.execute(
             """
@@ -130,11 +135,6 @@ def sign(
             (stored.result_id, business_id, month.first, stored.result_hash, reason.strip(), event.sequence),
         )
     return stored.result
-
-
-def _actor(login: str) -> str:
-    """What the audit chain, which keeps no e-mail address, calls a login; the policies' events call it the same."""
-    return f"login:{hashlib.sha256(login.encode()).hexdigest()[:12]}" if "@" in login else login
 
 
 @contextmanager

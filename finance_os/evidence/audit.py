@@ -166,6 +166,11 @@ def append(
     )
 
 
+def actor_of(login: str) -> str:
+    """What the chain calls a login: where people log in by e-mail address, which it must not keep, a hash of it."""
+    return f"login:{hashlib.sha256(login.encode()).hexdigest()[:12]}" if "@" in login else login
+
+
 def current_anchor(database: Database, business_id: str) -> Anchor:
     """The business's chain as it stands, committed events only; of no events, if nothing was recorded yet."""
     (row,) = database.fetch(

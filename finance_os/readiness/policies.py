@@ -4,7 +4,6 @@ A policy is gated unless an approval is in force: given by another login than th
 revoked. Who may write what is decided by the database (`sql/schema/0008_policies.sql`).
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -245,10 +244,8 @@ def append_event(
     """The audit event of a change of `policy`, by the session's login, in the transaction of the change."""
     row = connection.execute("SELECT session_user::text AS login").fetchone()
     assert row is not None
-    login = row["login"]
-    if "@" in login:  # where people log in with their e-mail address, which the chain must not keep
-        login = f"login:{hashlib.sha256(login.encode()).hexdigest()[:12]}"
-    return audit.append(connection, business_id, f"policy.{event}", f"policy:{policy.key}", details, actor=login)
+    actor = audit.actor_of(row["login"])
+    return audit.append(connection, business_id, f"policy.{event}", f"policy:{policy.key}", details, actor=actor)
 
 
 def policy_state(database: Database, business_id: str, policy: str) -> PolicyState:
