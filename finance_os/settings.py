@@ -32,8 +32,8 @@ class Settings(BaseSettings):
     )
     approver_database_url: SecretStr | None = Field(
         default=None,
-        description="A login in the group finance_os_approver, for `finance-os policy approve` and `finance-os backtest "
-        "sign`; not the application's.",
+        description="A login in the group finance_os_approver, for `finance-os policy approve` and `backtest sign`; "
+        "not the application's.",
     )
     dagster_database_url: SecretStr | None = Field(
         default=None, description="Where Dagster keeps its runs and events (read by dagster.yaml)."
