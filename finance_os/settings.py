@@ -1,7 +1,8 @@
 """Every environment variable that Finance OS reads, typed, in one place.
 
-Vendor credentials are not listed here: each source declares the names of its own (`Source.credentials`), and
-they are looked up by a connection's secret reference (`finance_os.sources.credentials`).
+Those of the webhook receiver are in `finance_os.webhooks.settings`. Vendor credentials are not listed here: each source
+declares the names of its own (`Source.credentials`), and they are looked up by a connection's secret reference
+(`finance_os.sources.credentials`).
 """
 
 from datetime import date

@@ -1,4 +1,4 @@
-"""`finance-os web`: the source sync plan as a page in the browser, until Ctrl-C."""
+"""`finance-os web`: the source sync plan as a page in the browser, and the receiver of webhooks, until Ctrl-C."""
 
 import logging
 from ipaddress import ip_address
@@ -17,14 +17,25 @@ def web(
         list[str] | None, typer.Option(help="Another name that the page answers to, behind a proxy; may be repeated.")
     ] = None,
 ) -> None:
-    """Serve the source sync plan as a page, from the finance database, which it only reads."""
+    """Serve the source sync plan as a page, which only reads the finance database, and take webhooks into its inbox.
+
+    FINANCE_OS_WEBHOOK_HOSTS names the hosts under which vendors reach the receiver; no page answers to them.
+    """
     import uvicorn
 
     from finance_os.web.app import create_app
 
     with opened_database(require_schema=False) as database:
         app = create_app(database, Settings(), (host, *(allow_host or ())))
-        config = uvicorn.Config(app, host=host, port=port, log_level=logging.WARNING, server_header=False)
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_level=logging.WARNING,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=30,  # deliveries that have begun are kept and answered
+        )
         listening = config.bind_socket()
         listening.listen()  # so that the address works as soon as it is printed
         console.print(f"Source sync plan: [bold]http://{host}:{listening.getsockname()[1]}[/]  (Ctrl-C stops it)")

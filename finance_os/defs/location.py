@@ -18,6 +18,7 @@ from finance_os.defs.jobs import source_job
 from finance_os.defs.resources import Evidence
 from finance_os.defs.schedules import daily_sync
 from finance_os.defs.sensors import drop_sensors
+from finance_os.defs.webhook_sensor import webhook_jobs, webhook_sensor
 from finance_os.sources.registry import SOURCES
 from finance_os.sources.source import Source
 
@@ -37,6 +38,7 @@ def build_defs(
     schedule, scheduled_job = daily_sync(sources)
     plan = plan_asset(sources)
     record_checkpoints = checkpoint_job()
+    from_webhooks = webhook_jobs(sources)
     return dg.Definitions(
         assets=[
             plan,
@@ -46,9 +48,14 @@ def build_defs(
             *(asset for source in sources for asset in source_assets(source)),
         ],
         asset_checks=[check for source in sources for check in source_checks(source)],
-        jobs=[*(source_job(source) for source in sources), scheduled_job, record_checkpoints],
+        jobs=[*(source_job(source) for source in sources), scheduled_job, record_checkpoints, *from_webhooks],
         schedules=[schedule, plan_schedule(plan)],
-        sensors=[*drop_sensors(sources), checkpoint_sensor(sources, record_checkpoints), alerts_sensor(sources)],
+        sensors=[
+            *drop_sensors(sources),
+            checkpoint_sensor(sources, record_checkpoints),
+            alerts_sensor(sources),
+            *webhook_sensor(sources, from_webhooks),
+        ],
         resources=resources,
         executor=dg.in_process_executor,
     )

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from finance_os.evidence.businesses import Connection
-from finance_os.evidence.extraction import DayState, Extraction, Kind, Request
+from finance_os.evidence.extraction import DayState, Extraction, Item, Kind, Page, Request
 from finance_os.evidence.reading import CannotTry
 from finance_os.evidence.sync_runs import Read
 from finance_os.evidence.windows import Days, day_of, spans, start_of_day, window_of
@@ -80,6 +83,49 @@ def plan_reads(
         notice = f"In {connection.time_zone} it was still {today}: later days have not begun there."
         reads.append(read(Kind.WINDOW, span, DayState.PARTIAL, None, notice))
     return reads
+
+
+def targeted_read(
+    source: Source,
+    obj: SourceObject[Any],
+    connection: Connection,
+    days: Days,
+    now: datetime,
+    targets: Sequence[str],
+    *,
+    kept: Callable[[Connection], KeptSecrets] | None = None,
+    approvals: Callable[[Connection], Approvals] | None = None,
+) -> Read:
+    """The read of single objects, by their source IDs: what it finds is added to the present day.
+
+    That is the connection's own, or the one of `days` that is nearest to it. It is never gone on with after a crash:
+    an object that was read before it may have changed since, and that is what a new request for it tells.
+    """
+    today = day_of(now, connection.zone)
+    present = min(max(today, days.first), days.last)
+    span = Days(present, present)
+    opener = opening(source, obj, connection, kept, approvals)
+
+    @contextmanager
+    def anew(request: Request) -> Iterator[Extraction]:
+        with opener(request) as extraction:
+            yield replace(extraction, items=map(_not_to_be_resumed, extraction.items))
+
+    return Read(
+        connection,
+        obj.object_type,
+        Kind.TARGETED,
+        span,
+        window_of(span, connection.zone),
+        {present: DayState.PARTIAL},
+        anew,
+        obj.volatile_paths,
+        tuple(targets),
+    )
+
+
+def _not_to_be_resumed(item: Item) -> Item:
+    return msgspec.structs.replace(item, resume=None) if isinstance(item, Page) else item
 
 
 def due_days(connections: Iterable[Connection], due: datetime, zone: ZoneInfo, trailing_days: int = 1) -> Days:

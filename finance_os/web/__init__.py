@@ -1,1 +1,1 @@
-"""TOP FLOOR. One FastAPI app: pages that can be read, and nothing that can be done."""
+"""TOP FLOOR. One FastAPI app: pages that can be read, and the receiver of webhooks. No page can do anything."""

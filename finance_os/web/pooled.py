@@ -1,4 +1,7 @@
-"""The finance database as the web app reads it: a few connections that are kept, in a role that can only SELECT."""
+"""The finance database as the web app uses it: a few connections that are kept.
+
+Pages read in a role that can only SELECT; the receiver of webhooks has its own connections, in the application's role.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +15,9 @@ from finance_os.evidence.database import READER_ROLE, Database, DatabaseConnecti
 
 CONNECTIONS = 4
 """Most connections at a time. A page takes one, for a tenth of a second."""
+
+RECEIVING_CONNECTIONS = 8
+"""Most connections of the receiver at a time. A delivery takes one, for some milliseconds."""
 
 WAITS_SECONDS = 5.0
 """How long a page waits for a connection before it says that the database cannot be reached."""
@@ -33,20 +39,33 @@ class PooledDatabase(Database):
 @contextmanager
 def pooled(database: Database) -> Iterator[PooledDatabase]:
     """`database` through a pool, in the reader's role where its login may take that; it need not answer yet."""
+    with _pool(database.url, CONNECTIONS) as pool:
+        yield PooledDatabase(database.url, _role(pool, database.role), pool=pool)
+
+
+@contextmanager
+def pooled_for_receiving(database: Database) -> Iterator[PooledDatabase]:
+    """`database` through a pool of its own, in `database`'s role; it need not answer yet."""
+    with _pool(database.url, RECEIVING_CONNECTIONS) as pool:
+        yield PooledDatabase(database.url, database.role, pool=pool)
+
+
+@contextmanager
+def _pool(url: str, connections: int) -> Iterator[ConnectionPool[DatabaseConnection]]:
     pool = ConnectionPool[DatabaseConnection](
-        database.url,
+        url,
         connection_class=psycopg.Connection[DictRow],
         kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row, "connect_timeout": 5},
         configure=_configure,
         check=_check,
         min_size=0,
-        max_size=CONNECTIONS,
+        max_size=connections,
         timeout=WAITS_SECONDS,
         open=False,
     )
     pool.open()
     try:
-        yield PooledDatabase(database.url, _role(pool, database.role), pool=pool)
+        yield pool
     finally:
         pool.close()
 

@@ -23,7 +23,7 @@ from finance_os.sources.approvals import ConnectionApprovals
 from finance_os.sources.connectors import SKIPPED, Readiness, readiness_of
 from finance_os.sources.drops import Target, accepted_drops
 from finance_os.sources.kept_secrets import ConnectionSecrets
-from finance_os.sources.planning import plan_reads
+from finance_os.sources.planning import plan_reads, targeted_read
 from finance_os.sources.source import Reads, Source, SourceObject
 
 RAW_RECORDS = "raw_records"
@@ -48,6 +48,8 @@ class SourceReadConfig(dg.Config):
     """IDs of the connections to read; all active ones if not given."""
     drops: list[str] | None = None
     """Targets of the handed-in files to stage; those that touch the run's days if not given."""
+    targets: list[str] | None = None
+    """Source IDs of the objects to read, and nothing else; the run's days are read if not given."""
 
 
 def source_assets(source: Source) -> list[dg.AssetsDefinition]:
@@ -137,6 +139,10 @@ def _reads(
     with database.connection() as opened:
         now = DatabaseClock.read(opened).now()
     kept, approvals = partial(ConnectionSecrets, database), partial(ConnectionApprovals, database)
+    if config.targets is not None:
+        if obj.reads is Reads.DROP:
+            raise dg.Failure(f"{obj.object_type} comes in files: name drops, not targets.", allow_retries=False)
+        return [targeted_read(source, obj, connection, days, now, config.targets, kept=kept, approvals=approvals)]
     if obj.reads is Reads.DROP:
         drops = accepted_drops(database, connection, days=days)
         if config.drops is not None:

@@ -1,0 +1,221 @@
+"""The webhook receiver: takes a signed body, and answers once it is durably kept.
+
+An answer says nothing of what is kept, and a refusal nothing of why but a code.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import psycopg
+from fastapi import APIRouter, FastAPI, Request
+from fastapi import Path as InPath
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from finance_os.evidence.database import Database, SchemaNotCurrent, require_current_schema
+from finance_os.webhooks.events import SYSTEMS
+from finance_os.webhooks.receive import SIGNATURE_HEADERS, Accepted, Refused, find_connection, receive, refuse
+from finance_os.webhooks.settings import MAX_BODY_BYTES, WebhookSettings
+
+webhooks = APIRouter()
+
+PLACE = "/webhooks/"
+PUBLIC = ("/readyz", "/healthz")
+"""What answers to the receiver's own names beside the receiver."""
+
+
+class Kept(BaseModel):
+    """A delivery that is durably kept."""
+
+    stored: int = Field(description="Events that are new.")
+    known: int = Field(description="Events that came before: they are kept once.")
+    unknown_realm: int = Field(description="Events of QuickBooks companies that are not connected: not kept.")
+
+
+class Refusal(BaseModel):
+    """A delivery that is not kept."""
+
+    error: str = Field(description="A code: signature_wrong, signature_old, unknown_connection, body_too_large …")
+
+
+class Readiness(BaseModel):
+    """Whether deliveries can be kept."""
+
+    status: str = Field(description="ready, or what is missing.")
+
+
+_REFUSALS: Mapping[int, str] = {
+    400: "The signature is missing, malformed, wrong or too old. Nothing is kept but a count.",
+    404: "The address leads to no active connection that webhooks come from.",
+    408: "The body did not arrive in time.",
+    413: f"The body is larger than {MAX_BODY_BYTES:,} bytes.",
+    503: "It cannot be verified or kept now: send it again later.",
+}
+
+_BODY = {"required": True, "content": {"application/json": {"schema": {}}}}
+_HEADERS = [
+    {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": f"The signature of a delivery from {system}.",
+    }
+    for system, name in sorted(SIGNATURE_HEADERS.items())
+]
+
+
+@webhooks.post(
+    PLACE + "{business_id}/{source_system}/{connection_id}",
+    operation_id="deliver",
+    summary="Take a delivery",
+    response_model=Kept,
+    responses={status: {"model": Refusal, "description": why} for status, why in _REFUSALS.items()},
+    openapi_extra={"requestBody": _BODY, "parameters": _HEADERS},
+)
+async def deliver(
+    request: Request,
+    business_id: Annotated[str, InPath(description="The business.")],
+    source_system: Annotated[str, InPath(description=f"One of {', '.join(SYSTEMS)}.")],
+    connection_id: Annotated[
+        str,
+        InPath(description="The connection that it is signed for.", json_schema_extra={"type": "integer"}),
+    ],
+) -> Response:
+    """Verify the signature over the raw body, keep each event once, and answer after the commit."""
+    state = request.app.state
+    try:
+        accepted = await _take(
+            request, state.receiving, state.webhook_settings, business_id, source_system, connection_id
+        )
+    except Refused as refused:
+        return _refusal(refused.status, refused.reason)
+    except ClientDisconnect:
+        return _refusal(400, "disconnected")  # nobody reads it
+    except psycopg.Error:
+        return _refusal(503, "database_unreachable")
+    return JSONResponse({"stored": accepted.stored, "known": accepted.known, "unknown_realm": accepted.unknown_realm})
+
+
+async def _take(
+    request: Request,
+    database: Database,
+    settings: WebhookSettings,
+    business_id: str,
+    source_system: str,
+    connection_id: str,
+) -> Accepted:
+    number = (
+        int(connection_id) if connection_id.isascii() and connection_id.isdecimal() and len(connection_id) < 19 else 0
+    )
+    connection = await run_in_threadpool(find_connection, database, business_id, source_system, number)
+    try:
+        async with asyncio.timeout(settings.body_seconds):
+            body = await _body(request)
+    except TimeoutError:
+        raise await run_in_threadpool(refuse, database, connection, 408, "body_too_slow") from None
+    if body is None:
+        raise await run_in_threadpool(refuse, database, connection, 413, "body_too_large")
+    header = request.headers.get(SIGNATURE_HEADERS[source_system])
+    return await run_in_threadpool(receive, database, connection, header, body)
+
+
+async def _body(request: Request) -> bytes | None:
+    """The raw body; `None` for one that is too large, of which no more than that is read."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > MAX_BODY_BYTES:
+        return None
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            return None
+    return bytes(body)
+
+
+def _refusal(status: int, reason: str) -> Response:
+    return JSONResponse({"error": reason}, status, headers={"Connection": "close"} if status in (408, 413) else None)
+
+
+@webhooks.head("/readyz", include_in_schema=False)
+@webhooks.get(
+    "/readyz",
+    operation_id="readyz",
+    summary="Whether deliveries can be kept",
+    response_model=Readiness,
+    responses={503: {"model": Readiness, "description": "They cannot."}},
+)
+def readyz(request: Request) -> Response:
+    """200 if the database takes deliveries and its schema is the one that this program needs, else 503."""
+    database: Database = request.app.state.receiving
+    try:
+        require_current_schema(database)
+        [row] = database.fetch(
+            """
+            SELECT has_table_privilege('finance_os.webhook_events', 'INSERT') AND NOT pg_is_in_recovery()
+                   AND current_setting('transaction_read_only') = 'off' AS writable
+            """
+        )
+    except SchemaNotCurrent:
+        return JSONResponse({"status": "schema not current"}, 503)
+    except psycopg.Error:
+        return JSONResponse({"status": "database unreachable"}, 503)
+    if not row["writable"]:
+        return JSONResponse({"status": "database read-only"}, 503)
+    return JSONResponse({"status": "ready"})
+
+
+class NamedHosts:
+    """Refuses requests for names that the app does not answer to.
+
+    The receiver answers to `receiver` too, which is public; the pages, which have no login, do not.
+    """
+
+    def __init__(self, app: ASGIApp, pages: list[str], receiver: list[str]) -> None:
+        self._pages = TrustedHostMiddleware(app, allowed_hosts=pages, www_redirect=False)
+        self._receiver = TrustedHostMiddleware(app, allowed_hosts=[*pages, *receiver], www_redirect=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        public = path.startswith(PLACE) or path in PUBLIC
+        await (self._receiver if public else self._pages)(scope, receive, send)
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI description of the receiver, as it is checked in beside this module."""
+    app = FastAPI()
+    app.include_router(webhooks)
+    described = get_openapi(
+        title="Finance OS webhooks",
+        version="1",
+        description="What vendors send events to. Every delivery is signed by its vendor; there is no other access.",
+        routes=app.routes,
+    )
+    # FastAPI describes a 422 for every path with parameters; here whatever an address says is found or not found.
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+    for name in ("HTTPValidationError", "ValidationError"):
+        described["components"]["schemas"].pop(name, None)
+    return described
+
+
+OPENAPI = Path(__file__).with_name("openapi.json")
+"""The description as it is checked in: `python -m finance_os.web.webhooks` writes it anew."""
+
+
+def openapi_text() -> str:
+    """What `OPENAPI` holds."""
+    return json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    OPENAPI.write_text(openapi_text())

@@ -1,0 +1,1 @@
+"""Tests of `finance_os.webhooks`: signatures made independently, over real sockets."""
