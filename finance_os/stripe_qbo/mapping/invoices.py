@@ -1,0 +1,303 @@
+"""Invoices: receivables from the day that Stripe's invoice bears, and what follows when it is voided or given up.
+
+- Finalized: Dr Accounts Receivable, Cr income (by the item), in the invoice's currency at QuickBooks' rate of the day.
+  Revenue is earned when it is billed, whatever is paid later (accrual basis, ASC 606: the right to consideration is
+  unconditional, so it is a receivable).
+- Voided (https://docs.stripe.com/invoicing/overview#void): the QuickBooks invoice is voided, which takes its postings
+  back on its own date. The payments of nothing that had applied credits to it are voided before it, so that these are
+  free again, and credit memos that had only reduced this invoice with it. In a closed period nothing is changed:
+  a credit memo in the open one takes the receivable back.
+- Uncollectible: with a bad-debt item in the rules, a credit memo (Dr bad debt, Cr Accounts Receivable) over what was
+  open settles it (direct write-off, as Intuit describes it for QuickBooks); paid after all, that memo is voided.
+  Without such an item the invoice stays open, as it does at Stripe.
+
+At the end, what is open of every invoice booked here must be Stripe's `amount_remaining`.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from finance_os.evidence.extraction import Severity
+from finance_os.stripe_qbo.intent import LinkKey
+from finance_os.stripe_qbo.mapping.amounts import qbo_amount
+from finance_os.stripe_qbo.mapping.customers import Customers
+from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of, short_number
+from finance_os.stripe_qbo.mapping.refusals import NotBooked
+from finance_os.stripe_qbo.mapping.sale_lines import sale_line, sale_lines
+from finance_os.stripe_qbo.stripe_evidence import Invoice
+
+
+def invoice_key(invoice: str) -> LinkKey:
+    return LinkKey("invoice", invoice, "invoice")
+
+
+def finalized(drafts: Drafts) -> Iterator[tuple[Invoice, int]]:
+    """Finalized invoices with the moment of their date, in its order."""
+    dated = [(each.dated, each.id, each) for each in drafts.stripe.invoice.values() if each.status != "draft"]
+    for moment, _, invoice in sorted(each for each in dated if each[0] is not None):
+        assert moment is not None
+        yield invoice, moment
+
+
+def book(drafts: Drafts, customers: Customers) -> None:
+    """Book every invoice that bears a date from the balance date on; earlier ones are the opening's."""
+    for invoice, moment in finalized(drafts):
+        if drafts.is_ours(moment) and invoice_key(invoice.id) not in drafts.adoptions:
+            with drafts.booking(invoice.id, moment):
+                _book(drafts, customers, invoice, moment)
+
+
+def _book(drafts: Drafts, customers: Customers, invoice: Invoice, moment: int) -> None:
+    if invoice.customer is None:
+        raise NotBooked("invoice_without_customer", "It has no customer.")
+    if invoice.lines.has_more:
+        raise NotBooked("lines_not_staged", "Not all of its lines are staged.")
+    day, key = drafts.day(moment), invoice_key(invoice.id)
+    lines = sale_lines(
+        drafts,
+        drafts.item(drafts.rules.sales_item),
+        invoice.lines.data,
+        invoice.currency,
+        total=invoice.total,
+        discount=sum(each.amount for each in invoice.total_discount_amounts or ()),
+        taxes=invoice.total_taxes or (),
+        shipping=invoice.amount_shipping,
+    )
+    number = short_number(invoice.number or number_of(invoice.id))
+    require_free(drafts, key, "Invoice", number)
+    due = drafts.day(invoice.due_date) if invoice.due_date is not None else day
+    drafts.create(
+        key,
+        "Invoice",
+        {
+            "DocNumber": number,
+            "DueDate": due.isoformat(),
+            **drafts.in_currency(invoice.currency, day),
+            "CustomerRef": customers.need(invoice.customer, invoice.currency, moment),
+            "Line": lines,
+        },
+        moment=moment,
+        rank=Rank.SALE,
+        note=f"Stripe invoice {invoice.id}",
+        evidence=(f"invoice:{invoice.id}",),
+    )
+    drafts.open_amounts[invoice.id] = invoice.total
+
+
+def require_free(drafts: Drafts, key: LinkKey, entity: str, number: str) -> None:
+    """A form of someone else with the same number may be this very one, entered by hand: that is for people to say.
+
+    Raises `NotBooked`.
+    """
+    for each in drafts.books.numbered.get((entity, number.casefold()), ()):
+        if each.mark != key:
+            code = "invoice_number_taken" if entity == "Invoice" else "credit_number_taken"
+            raise NotBooked(code, f"QuickBooks has another one of its number: {entity} {each.id}.")
+
+
+def follow_up(drafts: Drafts, customers: Customers) -> None:
+    """Void what was voided and write off what was given up, once everything else of the invoices is booked."""
+    for invoice in drafts.stripe.invoice.values():
+        changes = invoice.status_transitions
+        if not drafts.has(invoice_key(invoice.id)):
+            continue
+        if invoice.status == "void" and changes.voided_at is not None and drafts.is_ours(changes.voided_at):
+            with drafts.booking(invoice.id, changes.voided_at):
+                _void(drafts, customers, invoice, changes.voided_at)
+        given_up = changes.marked_uncollectible_at
+        if given_up is not None and drafts.is_ours(given_up) and invoice.status in ("uncollectible", "paid"):
+            with drafts.booking(invoice.id, given_up):
+                _write_off(drafts, customers, invoice, given_up)
+
+
+def _void(drafts: Drafts, customers: Customers, invoice: Invoice, moment: int) -> None:
+    key = invoice_key(invoice.id)
+    correction = LinkKey("invoice", invoice.id, "void_correction")
+    if drafts.was_booked(correction) or _is_closed(drafts, key):
+        still_open = drafts.open_amounts.get(invoice.id)
+        if still_open is None:
+            raise NotBooked("void_in_closed_period", "It was voided; QuickBooks' invoice lies in a closed period.")
+        dated = drafts.day(invoice.dated or invoice.created)
+        _settle_by_memo(
+            drafts,
+            customers,
+            invoice,
+            correction,
+            still_open,
+            moment,
+            drafts.rules.sales_item,
+            f"Takes back invoice {invoice.id} of {dated}, whose period is closed; voided at Stripe.",
+        )
+    elif not _is_void_already(drafts, key, invoice):
+        for moved in drafts.stripe.moves_on.get(invoice.id, ()):
+            application = LinkKey("customer_balance_transaction", moved.id, "application")
+            drafts.release(application, moment=moment, evidence=(f"customer_balance_transaction:{moved.id}",))
+        drafts.void(key, "Invoice", moment=moment, evidence=(f"invoice:{invoice.id}",))
+        for note in drafts.stripe.notes_on.get(invoice.id, ()):
+            memo = LinkKey("credit_note", note.id, "credit_memo")
+            if note.pre_payment_amount and note.status != "void" and drafts.has(memo):
+                application = LinkKey("credit_note", note.id, "application")
+                drafts.release(application, moment=moment, evidence=(f"credit_note:{note.id}",))
+                drafts.void(memo, "CreditMemo", moment=moment, evidence=(f"credit_note:{note.id}",))
+    drafts.open_amounts[invoice.id] = 0
+
+
+def _is_void_already(drafts: Drafts, key: LinkKey, invoice: Invoice) -> bool:
+    """Whether an adopted invoice has been voided by hand."""
+    adopted = drafts.adoptions.get(key)
+    held = drafts.books.held["Invoice"].get(adopted.qbo_id) if adopted is not None else None
+    return held is not None and held.total_amt == 0 != invoice.total
+
+
+def _is_closed(drafts: Drafts, key: LinkKey) -> bool:
+    """Whether QuickBooks' invoice stands in a closed period. One that is still to be made is made in the open one."""
+    closed = drafts.books.closed_until
+    if closed is None:
+        return False
+    if key in drafts.booked:
+        return drafts.booked[key] <= closed
+    held = drafts.books.marked.get(key)
+    if held is None and key in drafts.adoptions:
+        held = drafts.books.held["Invoice"].get(drafts.adoptions[key].qbo_id)
+    return held is not None and held.txn_date is not None and held.txn_date <= closed
+
+
+def _write_off(drafts: Drafts, customers: Customers, invoice: Invoice, moment: int) -> None:
+    day = drafts.day(moment)
+    if drafts.rules.bad_debt_item is None:
+        if invoice.status == "uncollectible":
+            drafts.find(
+                "invoice_uncollectible",
+                Severity.MEDIUM,
+                invoice.id,
+                day,
+                "Given up at Stripe and still open in QuickBooks: the rules name no bad-debt item to write it off.",
+            )
+        return
+    still_open = invoice.amount_remaining
+    if invoice.status == "paid":
+        paid_after = [
+            each
+            for each in drafts.stripe.payments_on.get(invoice.id, ())
+            if (each.status_transitions.paid_at or 0) > moment
+        ]
+        still_open = sum(each.amount_paid or 0 for each in paid_after if each.status == "paid")
+    if still_open <= 0:
+        return
+    key = LinkKey("invoice", invoice.id, "write_off")
+    _settle_by_memo(
+        drafts,
+        customers,
+        invoice,
+        key,
+        still_open,
+        moment,
+        drafts.rules.bad_debt_item,
+        f"Writes off invoice {invoice.id}, uncollectible at Stripe.",
+    )
+    if invoice.status == "paid":
+        paid_at, evidence = _first_paid_after(drafts, invoice, moment), (f"invoice:{invoice.id}",)
+        drafts.release(_application(key), moment=paid_at, evidence=evidence)
+        drafts.void(key, "CreditMemo", moment=paid_at, evidence=evidence)
+        drafts.open_amounts[invoice.id] = drafts.open_amounts.get(invoice.id, 0) + still_open
+
+
+def _first_paid_after(drafts: Drafts, invoice: Invoice, moment: int) -> int:
+    """The second before the first payment that came after all, so that there is something open for it."""
+    paid = [
+        each.status_transitions.paid_at
+        for each in drafts.stripe.payments_on.get(invoice.id, ())
+        if (each.status_transitions.paid_at or 0) > moment
+    ]
+    return min((each for each in paid if each is not None), default=moment + 1) - 1
+
+
+def _settle_by_memo(
+    drafts: Drafts,
+    customers: Customers,
+    invoice: Invoice,
+    key: LinkKey,
+    minor: int,
+    moment: int,
+    item: str,
+    note: str,
+) -> None:
+    """A credit memo over `minor` that settles so much of the invoice."""
+    if minor <= 0 or invoice.customer is None:
+        return
+    day = drafts.day(moment)
+    suffix = {"write_off": "-WO", "void_correction": "-VOID"}[key.role]
+    common = {
+        **drafts.in_currency(invoice.currency, day),
+        "CustomerRef": customers.need(invoice.customer, invoice.currency, moment),
+    }
+    evidence = (f"invoice:{invoice.id}",)
+    drafts.create(
+        key,
+        "CreditMemo",
+        {
+            "DocNumber": short_number(f"{invoice.number or number_of(invoice.id)}{suffix}"),
+            **common,
+            "Line": [sale_line(drafts, drafts.item(item), note, minor, invoice.currency)],
+        },
+        moment=moment,
+        rank=Rank.CREDIT,
+        note=note,
+        evidence=evidence,
+    )
+    parts = ((invoice_key(invoice.id), "Invoice", minor), (key, "CreditMemo", minor))
+    apply_credit(drafts, _application(key), common, parts, invoice.currency, moment, note, evidence)
+    drafts.open_amounts[invoice.id] = drafts.open_amounts.get(invoice.id, minor) - minor
+
+
+def _application(memo: LinkKey) -> LinkKey:
+    return LinkKey(memo.stripe_object, memo.stripe_id, f"{memo.role}_application")
+
+
+def apply_credit(
+    drafts: Drafts,
+    key: LinkKey,
+    common: dict[str, Any],
+    parts: tuple[tuple[LinkKey, str, int], ...],
+    currency: str,
+    moment: int,
+    note: str,
+    evidence: tuple[str, ...],
+) -> None:
+    """A payment of nothing that settles an invoice with credit memos: how QuickBooks applies a credit."""
+    drafts.create(
+        key,
+        "Payment",
+        {**common, "TotalAmt": qbo_amount(0, currency), "Line": [linked(drafts, each, currency) for each in parts]},
+        moment=moment,
+        rank=Rank.APPLICATION,
+        note=note,
+        evidence=evidence,
+    )
+
+
+def linked(drafts: Drafts, part: tuple[LinkKey, str, int], currency: str) -> dict[str, Any]:
+    """A payment's line: so much of another transaction. Raises `NotBooked` where that is not there."""
+    key, entity, minor = part
+    return {
+        "Amount": qbo_amount(minor, currency),
+        "LinkedTxn": [{"TxnId": drafts.need(key), "TxnType": entity}],
+    }
+
+
+def check_open(drafts: Drafts) -> None:
+    """Find the invoices of which QuickBooks will show another open amount than Stripe does."""
+    for invoice_id, still_open in drafts.open_amounts.items():
+        invoice = drafts.stripe.invoice[invoice_id]
+        written_off = drafts.has(LinkKey("invoice", invoice_id, "write_off")) and invoice.status == "uncollectible"
+        wanted = 0 if invoice.status == "void" or written_off else invoice.amount_remaining
+        if still_open != wanted and invoice_id not in drafts.waiting:
+            drafts.find(
+                "open_amount_differs",
+                Severity.HIGH,
+                invoice_id,
+                datetime.fromtimestamp(invoice.dated or invoice.created, UTC).astimezone(drafts.rules.zone).date(),
+                f"What is booked of it leaves {still_open} {invoice.currency.upper()} (minor units) open, and Stripe "
+                f"says {wanted}: it was settled in a way that leaves no trace at Stripe.",
+            )

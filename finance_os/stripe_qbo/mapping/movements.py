@@ -1,0 +1,139 @@
+"""Movements of Stripe's balance that no sales form books: fees, disputes, failed refunds; a journal entry each.
+
+Booked on the day of the balance transaction, so that clearing equals Stripe's balance on every day, by its reporting
+category (https://docs.stripe.com/reports/reporting-categories):
+
+| category | amount | fee |
+|---|---|---|
+| `charge`, `refund` | by `payments` and `refunds` | Dr Stripe fees, Cr clearing |
+| `refund_failure` | Dr clearing, Cr the account that the refund was booked to | the same |
+| `dispute` | Dr disputes, Cr clearing: the money is gone until it is won | the same |
+| `dispute_reversal` (won) | Dr clearing, Cr disputes | the same |
+| `fee`, `network_cost` | Dr Stripe fees, Cr clearing | the same |
+| `payout`, `payout_reversal` | by `payouts` | the same |
+
+A lost dispute stays where it was booked when it was opened: nothing moves any more. A category that is not in this
+table is raised and never guessed. Where several invoices were paid by one foreign charge, what rounding leaves between
+their payments and the balance transaction goes to exchange gain or loss.
+"""
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from finance_os.evidence.extraction import Severity
+from finance_os.stripe_qbo.intent import LinkKey
+from finance_os.stripe_qbo.mapping.amounts import qbo_amount
+from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of
+from finance_os.stripe_qbo.mapping.payments import CHARGED
+from finance_os.stripe_qbo.mapping.refunds import item_of
+from finance_os.stripe_qbo.mapping.refusals import NotBooked
+from finance_os.stripe_qbo.stripe_evidence import BalanceTransaction
+
+FEES = frozenset(("fee", "network_cost"))
+PAYOUTS = frozenset(("payout", "payout_reversal"))
+BOOKED_ELSEWHERE = frozenset((CHARGED, "refund")) | PAYOUTS
+
+
+def movement_key(moved: str) -> LinkKey:
+    return LinkKey("balance_transaction", moved, "journal")
+
+
+def book(drafts: Drafts) -> None:
+    """Book what is left of every balance transaction from the balance date on."""
+    for moved in drafts.stripe.balance_transaction.values():
+        if drafts.is_ours(moved.created):
+            with drafts.booking(moved.id, moved.created):
+                _book(drafts, moved)
+
+
+def _book(drafts: Drafts, moved: BalanceTransaction) -> None:
+    postings: list[tuple[dict[str, str], Decimal]] = []
+    amount = qbo_amount(moved.amount, moved.currency)
+    if moved.reporting_category in BOOKED_ELSEWHERE:
+        reached = drafts.reached_clearing.get(moved.id)
+        amount = amount - reached if reached is not None else Decimal(0)
+        if amount:
+            postings.append((drafts.account(drafts.rules.exchange), -amount))
+    elif amount:
+        postings.append((_other_side(drafts, moved), -amount))
+    fee = qbo_amount(moved.fee, moved.currency)
+    if fee:
+        postings.append((drafts.account(drafts.rules.fees), fee))
+    if not postings:
+        return
+    postings.append((drafts.clearing(moved.currency), amount - fee))
+    journal(
+        drafts,
+        movement_key(moved.id),
+        postings,
+        moved.currency,
+        moment=moved.created,
+        number=number_of(moved.id),
+        note=f"Stripe {moved.reporting_category} {moved.source or ''} {moved.id}".replace("  ", " "),
+        evidence=(f"balance_transaction:{moved.id}",),
+    )
+
+
+def _other_side(drafts: Drafts, moved: BalanceTransaction) -> dict[str, str]:
+    """The account against clearing. Raises `NotBooked` for a category that no rule knows."""
+    category = moved.reporting_category
+    if category in FEES:
+        return drafts.account(drafts.rules.fees)
+    if category in ("dispute", "dispute_reversal"):
+        return drafts.account(drafts.rules.disputes)
+    if category == "refund_failure" and moved.source is not None:
+        if moved.source in drafts.stripe.note_of_refund:
+            drafts.find(
+                "refund_of_credit_note_failed",
+                Severity.MEDIUM,
+                moved.source,
+                drafts.day(moved.created),
+                f"The refund of credit note {drafts.stripe.note_of_refund[moved.source].id} came back: the customer "
+                "is still owed it.",
+            )
+        income = item_of(drafts, moved.source).income_account_ref
+        if income is None:
+            raise NotBooked("item_without_account", "The item of its refund has no income account.")
+        return {"value": income.value}
+    raise NotBooked(
+        "balance_transaction_unknown",
+        f"No rule knows the reporting category {category} (type {moved.type}) of {moved.net} {moved.currency.upper()} "
+        "(minor units).",
+    )
+
+
+def journal(
+    drafts: Drafts,
+    key: LinkKey,
+    postings: list[tuple[dict[str, str], Decimal]],
+    currency: str,
+    *,
+    moment: int,
+    number: str,
+    note: str,
+    evidence: tuple[str, ...],
+    rank: Rank = Rank.JOURNAL,
+    dated: date | None = None,
+) -> None:
+    """A journal entry of `postings`: accounts with what they are debited, or credited where it is negative."""
+    lines: list[dict[str, Any]] = [
+        {
+            "Amount": abs(amount),
+            "Description": note,
+            "DetailType": "JournalEntryLineDetail",
+            "JournalEntryLineDetail": {"PostingType": "Debit" if amount > 0 else "Credit", "AccountRef": account},
+        }
+        for account, amount in postings
+        if amount
+    ]
+    drafts.create(
+        key,
+        "JournalEntry",
+        {"DocNumber": number, **drafts.in_currency(currency, dated or drafts.day(moment)), "Line": lines},
+        moment=moment,
+        rank=rank,
+        note=note,
+        evidence=evidence,
+        dated=dated,
+    )

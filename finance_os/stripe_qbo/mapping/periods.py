@@ -1,0 +1,74 @@
+"""The closed period: nothing is posted into it or changed in it.
+
+QuickBooks' `BookCloseDate` is the last day of the closed period
+(https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/preferences). What would be dated in it
+is dated on the first open day instead and says in its private note to which day it belongs: an error of a prior period
+that is not material is corrected in the current one (ASC 250). What has been sent already keeps the date that it was
+sent with, however the close date moves. What would have to be voided there is raised; a voided invoice is taken back by
+a credit memo (`invoices`).
+"""
+
+from dataclasses import replace
+from datetime import date, timedelta
+
+from finance_os.evidence.extraction import Severity
+from finance_os.stripe_qbo.intent import Intent, LinkKey, Operation
+from finance_os.stripe_qbo.mapping.drafts import Draft, Drafts, Rank
+
+
+def keep_closed(drafts: Drafts) -> None:
+    """Move every create out of the closed period, and take the voids that would change it out of the plan."""
+    closed = drafts.books.closed_until
+    for key, operation in list(drafts.drafts):
+        draft = drafts.drafts[key, operation]
+        if operation is Operation.CREATE and draft.intent.entity != "Customer":
+            day = _dated(drafts, key, draft.intent.dated, closed)
+            if day != draft.intent.dated:
+                drafts.drafts[key, operation] = replace(draft, intent=_moved(draft.intent, day))
+        elif operation is Operation.VOID and closed is not None:
+            _refuse_void(drafts, draft, closed)
+
+
+def _dated(drafts: Drafts, key: LinkKey, natural: date, closed: date | None) -> date:
+    if key in drafts.booked:
+        return drafts.booked[key]
+    held = drafts.books.marked.get(key)
+    if held is not None and held.txn_date is not None:
+        return held.txn_date
+    return closed + timedelta(days=1) if closed is not None and natural <= closed else natural
+
+
+def _moved(intent: Intent, day: date) -> Intent:
+    *note, marker = intent.payload["PrivateNote"].split(" ")
+    belongs = f"Belongs to {intent.dated.isoformat()}, whose period was closed."
+    payload = {
+        **intent.payload,
+        "TxnDate": day.isoformat(),
+        "PrivateNote": " ".join((*note, belongs, marker)),
+    }
+    if "DueDate" in payload and payload["DueDate"] < day.isoformat():
+        payload["DueDate"] = day.isoformat()
+    return replace(intent, payload=payload, dated=day)
+
+
+def _refuse_void(drafts: Drafts, draft: Draft, closed: date) -> None:
+    """A void changes the object on its own date: in a closed period it is a finding instead."""
+    key = draft.intent.key
+    made = drafts.drafts.get((key, Operation.CREATE))
+    if made is not None:
+        stands_on = made.intent.dated if drafts.was_booked(key) else None
+    else:
+        adopted = drafts.adoptions.get(key)
+        held = drafts.books.held.get(draft.intent.entity, {}).get(adopted.qbo_id) if adopted is not None else None
+        stands_on = held.txn_date if held is not None else None
+    if stands_on is not None and stands_on <= closed:
+        del drafts.drafts[key, Operation.VOID]
+        if draft.rank is Rank.RELEASE:
+            return  # told with what it would have been voided for
+        drafts.find(
+            "void_in_closed_period",
+            Severity.HIGH,
+            key.stripe_id,
+            draft.intent.dated,
+            f"Void at Stripe, and the {draft.intent.entity} of {stands_on} in QuickBooks lies in a closed period.",
+        )

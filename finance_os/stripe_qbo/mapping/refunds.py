@@ -1,0 +1,86 @@
+"""Refunds: refund receipts out of clearing, on the day of their balance transaction, each booked once.
+
+- Dr the refund item's account (for a credit note: the credit item's), Cr Stripe clearing. QuickBooks' refund receipt is
+  a sale the other way round and leaves receivables alone, which is right: the invoice stays paid
+  (https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/refundreceipt).
+- Failed or canceled (https://docs.stripe.com/refunds#failed-refunds): Stripe puts the money back by a balance
+  transaction of its own; on its day a journal entry (`movements`) turns the postings round: Dr Stripe clearing, Cr the
+  item's account. Where the refund belonged to a credit note, the customer is still owed the money, which is raised.
+"""
+
+from finance_os.evidence.extraction import Severity
+from finance_os.stripe_qbo.books import Held
+from finance_os.stripe_qbo.intent import LinkKey
+from finance_os.stripe_qbo.mapping.amounts import qbo_amount, rate_between
+from finance_os.stripe_qbo.mapping.customers import Customers
+from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of
+from finance_os.stripe_qbo.mapping.refusals import NotBooked
+from finance_os.stripe_qbo.mapping.sale_lines import sale_line
+from finance_os.stripe_qbo.stripe_evidence import BalanceTransaction, Refund
+
+
+def refund_key(refund: str) -> LinkKey:
+    return LinkKey("refund", refund, "refund_receipt")
+
+
+def item_of(drafts: Drafts, refund: str) -> Held:
+    """The item that a refund is booked with. Raises `NotBooked`."""
+    is_credit = refund in drafts.stripe.note_of_refund
+    return drafts.item(drafts.rules.credit_item if is_credit else drafts.rules.refund_item)
+
+
+def book(drafts: Drafts, customers: Customers) -> None:
+    """Book every refund that left Stripe's balance from the balance date on."""
+    for refund in drafts.stripe.refund.values():
+        if refund.balance_transaction is None:
+            continue
+        moved = drafts.stripe.balance_transaction.get(refund.balance_transaction)
+        if moved is None:
+            drafts.find(
+                "refund_waits",
+                Severity.LOW,
+                refund.id,
+                drafts.day(refund.created),
+                "Its balance transaction is not staged yet: it is booked once it is.",
+            )
+        elif drafts.is_ours(moved.created):
+            with drafts.booking(refund.id, moved.created):
+                _book(drafts, customers, refund, moved)
+
+
+def _book(drafts: Drafts, customers: Customers, refund: Refund, moved: BalanceTransaction) -> None:
+    amount = qbo_amount(refund.amount, refund.currency)
+    reached = qbo_amount(-moved.amount, moved.currency)
+    currency = drafts.in_currency(refund.currency)
+    if moved.currency != refund.currency:
+        if moved.currency.upper() != drafts.books.home:
+            raise NotBooked("settled_in_third_currency", "It was settled in neither its own nor the home currency.")
+        currency["ExchangeRate"] = rate_between(amount, reached, moved.exchange_rate)
+    else:
+        if refund.currency.upper() != drafts.books.home:
+            currency = drafts.in_currency(refund.currency, drafts.day(moved.created))
+        if amount != reached:
+            raise NotBooked("refund_differs_from_movement", "Its amount is not that of its balance transaction.")
+    charge = drafts.stripe.charge.get(refund.charge or "")
+    payload = {
+        "DocNumber": number_of(refund.id),
+        **currency,
+        "DepositToAccountRef": drafts.clearing(moved.currency),
+        "PaymentRefNum": number_of(refund.id),
+        "Line": [
+            sale_line(drafts, item_of(drafts, refund.id), f"Refund of {refund.charge}", refund.amount, refund.currency)
+        ],
+    }
+    if charge is not None and charge.customer is not None:
+        payload["CustomerRef"] = customers.need(charge.customer, refund.currency, moved.created)
+    note = drafts.stripe.note_of_refund.get(refund.id)
+    drafts.create(
+        refund_key(refund.id),
+        "RefundReceipt",
+        payload,
+        moment=moved.created,
+        rank=Rank.REFUND,
+        note=f"Stripe refund {refund.id}" + (f" for credit note {note.id}" if note is not None else ""),
+        evidence=(f"refund:{refund.id}", f"balance_transaction:{moved.id}"),
+    )
+    drafts.reached_clearing[moved.id] = -reached

@@ -1,0 +1,354 @@
+"""What Stripe says, as the export needs it: the current records of a business's Stripe objects as frozen values.
+
+Amounts are integers of Stripe's minor units, moments are Unix seconds. Of each object only those fields are read that
+a rule uses: https://docs.stripe.com/api (2026-10-28.endive).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, TypeVar
+
+import msgspec
+
+from finance_os.evidence.database import DatabaseConnection
+
+SYSTEM = "stripe"
+
+
+class _Object(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+
+
+class Customer(_Object, frozen=True, kw_only=True):
+    """A customer as it was first seen: QuickBooks' customer is made once and never overwritten."""
+
+    created: int = 0
+    name: str | None = None
+    email: str | None = None
+
+
+class Period(msgspec.Struct, frozen=True):
+    start: int
+    end: int
+
+
+class Tax(msgspec.Struct, frozen=True):
+    amount: int
+    tax_behavior: str | None = None
+
+    @property
+    def is_inclusive(self) -> bool:
+        return self.tax_behavior == "inclusive"
+
+
+class Amount(msgspec.Struct, frozen=True):
+    amount: int
+
+
+class Line(_Object, frozen=True, kw_only=True):
+    """A line of an invoice or of a credit note. `amount` is before discounts and exclusive taxes."""
+
+    amount: int
+    description: str | None = None
+    period: Period | None = None
+    taxes: list[Tax] | None = None
+
+
+class Lines(msgspec.Struct, frozen=True):
+    data: list[Line]
+    has_more: bool = False
+
+
+class Transitions(msgspec.Struct, frozen=True, kw_only=True):
+    finalized_at: int | None = None
+    paid_at: int | None = None
+    voided_at: int | None = None
+    marked_uncollectible_at: int | None = None
+
+
+class Invoice(_Object, frozen=True, kw_only=True):
+    created: int
+    currency: str
+    status: str | None
+    total: int
+    lines: Lines
+    status_transitions: Transitions
+    customer: str | None = None
+    customer_name: str | None = None
+    customer_email: str | None = None
+    number: str | None = None
+    effective_at: int | None = None
+    due_date: int | None = None
+    amount_paid: int = 0
+    amount_remaining: int = 0
+    amount_shipping: int = 0
+    total_discount_amounts: list[Amount] | None = None
+    total_taxes: list[Tax] | None = None
+
+    @property
+    def dated(self) -> int | None:
+        """The moment of the date that it bears: `effective_at` is when it was finalized unless someone set it."""
+        return self.effective_at or self.status_transitions.finalized_at
+
+
+class PaidBy(msgspec.Struct, frozen=True, kw_only=True):
+    type: str
+    payment_intent: str | None = None
+    charge: str | None = None
+
+
+class InvoicePayment(_Object, frozen=True, kw_only=True):
+    """What one payment paid of one invoice: https://docs.stripe.com/api/invoice-payment"""
+
+    created: int
+    invoice: str
+    currency: str
+    status: str
+    payment: PaidBy
+    status_transitions: Transitions
+    amount_paid: int | None = None
+
+
+class Charge(_Object, frozen=True, kw_only=True):
+    created: int
+    amount: int
+    currency: str
+    status: str
+    amount_captured: int = 0
+    customer: str | None = None
+    payment_intent: str | None = None
+
+
+class BalanceTransaction(_Object, frozen=True, kw_only=True):
+    """What moved the account's balance: `net` is `amount` less `fee`, in the balance's currency."""
+
+    created: int
+    amount: int
+    fee: int
+    net: int
+    currency: str
+    type: str
+    reporting_category: str
+    available_on: int
+    source: str | None = None
+    exchange_rate: Decimal | None = None
+
+
+class Refund(_Object, frozen=True, kw_only=True):
+    created: int
+    amount: int
+    currency: str
+    status: str | None = None
+    charge: str | None = None
+    balance_transaction: str | None = None
+    failure_balance_transaction: str | None = None
+
+
+class CreditedRefund(msgspec.Struct, frozen=True, kw_only=True):
+    amount_refunded: int
+    refund: str | None = None
+    type: str = "refund"
+
+
+class CreditNote(_Object, frozen=True, kw_only=True):
+    created: int
+    invoice: str
+    customer: str
+    currency: str
+    amount: int
+    status: str
+    lines: Lines
+    number: str | None = None
+    effective_at: int | None = None
+    pre_payment_amount: int = 0
+    out_of_band_amount: int | None = None
+    customer_balance_transaction: str | None = None
+    refunds: list[CreditedRefund] = []
+    discount_amount: int = 0
+    total_taxes: list[Tax] | None = None
+    voided_at: int | None = None
+
+
+class CustomerBalanceTransaction(_Object, frozen=True, kw_only=True):
+    """What moved a customer's balance; negative is credit to the customer."""
+
+    created: int
+    customer: str
+    currency: str
+    amount: int
+    ending_balance: int
+    type: str
+    invoice: str | None = None
+    credit_note: str | None = None
+
+
+class Trace(msgspec.Struct, frozen=True):
+    value: str | None = None
+
+
+class Payout(_Object, frozen=True, kw_only=True):
+    created: int
+    amount: int
+    currency: str
+    status: str
+    arrival_date: int
+    automatic: bool
+    balance_transaction: str | None = None
+    failure_balance_transaction: str | None = None
+    trace_id: Trace | None = None
+
+    @property
+    def trace(self) -> str | None:
+        """What the bank's line bears, once Stripe knows it."""
+        return self.trace_id.value if self.trace_id is not None else None
+
+
+@dataclass(frozen=True)
+class StripeEvidence:
+    """Every current record by its ID, in the order of creation. `hashes` has the payload hash of each, as hex."""
+
+    customer: Mapping[str, Customer] = field(default_factory=dict)
+    invoice: Mapping[str, Invoice] = field(default_factory=dict)
+    invoice_payment: Mapping[str, InvoicePayment] = field(default_factory=dict)
+    charge: Mapping[str, Charge] = field(default_factory=dict)
+    balance_transaction: Mapping[str, BalanceTransaction] = field(default_factory=dict)
+    refund: Mapping[str, Refund] = field(default_factory=dict)
+    credit_note: Mapping[str, CreditNote] = field(default_factory=dict)
+    customer_balance_transaction: Mapping[str, CustomerBalanceTransaction] = field(default_factory=dict)
+    payout: Mapping[str, Payout] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def movements_of(self) -> Mapping[str, tuple[BalanceTransaction, ...]]:
+        """The balance transactions of each source, in order."""
+        found: dict[str, list[BalanceTransaction]] = defaultdict(list)
+        for each in self.balance_transaction.values():
+            if each.source is not None:
+                found[each.source].append(each)
+        return {source: tuple(held) for source, held in found.items()}
+
+    @cached_property
+    def payments_of(self) -> Mapping[str, tuple[InvoicePayment, ...]]:
+        """The invoice payments of each payment intent or charge that they name, in order."""
+        found: dict[str, list[InvoicePayment]] = defaultdict(list)
+        for each in self.invoice_payment.values():
+            named = each.payment.payment_intent or each.payment.charge
+            if named is not None:
+                found[named].append(each)
+        return {named: tuple(held) for named, held in found.items()}
+
+    @cached_property
+    def payments_on(self) -> Mapping[str, tuple[InvoicePayment, ...]]:
+        """The invoice payments of each invoice, in order."""
+        return _by_invoice(self.invoice_payment.values())
+
+    @cached_property
+    def notes_on(self) -> Mapping[str, tuple[CreditNote, ...]]:
+        """The credit notes of each invoice, in order."""
+        return _by_invoice(self.credit_note.values())
+
+    @cached_property
+    def moves_on(self) -> Mapping[str, tuple[CustomerBalanceTransaction, ...]]:
+        """The customer balance transactions that name each invoice, in order."""
+        return _by_invoice(self.customer_balance_transaction.values())
+
+    @cached_property
+    def note_of_refund(self) -> Mapping[str, CreditNote]:
+        """The credit note that each refund was made for."""
+        return {
+            each.refund: note
+            for note in self.credit_note.values()
+            for each in note.refunds
+            if each.refund is not None and note.status != "void"
+        }
+
+    @cached_property
+    def latest(self) -> int:
+        """The newest moment that the evidence knows of."""
+        return max((each.created for each in self.balance_transaction.values()), default=0)
+
+    def hashes_of(self, *names: str) -> dict[str, str]:
+        """The payload hashes of the records named as `object:id`; those that are not there are left out."""
+        return {name: self.hashes[name] for name in names if name in self.hashes}
+
+
+_OfInvoice = TypeVar("_OfInvoice", InvoicePayment, CreditNote, CustomerBalanceTransaction)
+
+
+def _by_invoice(records: Iterable[_OfInvoice]) -> dict[str, tuple[_OfInvoice, ...]]:
+    found: dict[str, list[_OfInvoice]] = defaultdict(list)
+    for each in records:
+        if each.invoice is not None:
+            found[each.invoice].append(each)
+    return {invoice: tuple(held) for invoice, held in found.items()}
+
+
+_KINDS: Mapping[str, type[Any]] = {
+    "customer": Customer,
+    "invoice": Invoice,
+    "invoice_payment": InvoicePayment,
+    "charge": Charge,
+    "balance_transaction": BalanceTransaction,
+    "refund": Refund,
+    "credit_note": CreditNote,
+    "customer_balance_transaction": CustomerBalanceTransaction,
+    "payout": Payout,
+}
+
+Payload = tuple[str, str | bytes, str]
+"""A record: source ID, payload as JSON, payload hash as hex."""
+
+
+def evidence_of(records: Mapping[str, Iterable[Payload]]) -> StripeEvidence:
+    """The evidence made of `records`, by Stripe's word for the object. Raises `msgspec.ValidationError` for a payload
+    that lacks what Stripe promises."""
+    found: dict[str, dict[str, Any]] = {}
+    hashes: dict[str, str] = {}
+    for kind, rows in records.items():
+        decode = msgspec.json.Decoder(_KINDS[kind]).decode
+        held: list[Any] = []
+        for source_id, payload, payload_hash in rows:
+            hashes[f"{kind}:{source_id}"] = payload_hash
+            held.append(decode(payload))
+        found[kind] = {each.id: each for each in sorted(held, key=lambda each: (each.created, each.id))}
+    return StripeEvidence(**found, hashes=hashes)
+
+
+def load(connection: DatabaseConnection, business_id: str) -> StripeEvidence:
+    """What is staged of a business, within the caller's transaction. Customers are as they were first seen, also those
+    that have been deleted since."""
+    kinds = [kind for kind in _KINDS if kind != "customer"]
+    records: dict[str, Iterable[Payload]] = {kind: _heads(connection, business_id, kind) for kind in kinds}
+    return evidence_of({**records, "customer": _first_seen(connection, business_id)})
+
+
+def _heads(connection: DatabaseConnection, business_id: str, kind: str) -> Iterator[Payload]:
+    rows = connection.execute(
+        """
+        SELECT head.source_id, record.payload::text AS payload, encode(record.payload_hash, 'hex') AS hash
+        FROM finance_os.raw_record_heads AS head
+        JOIN finance_os.raw_source_records AS record USING (record_id)
+        WHERE head.business_id = %s AND head.source_system = %s AND head.object_type = %s AND NOT head.removed
+        """,
+        (business_id, SYSTEM, f"{SYSTEM}_{kind}"),
+    )
+    for row in rows:
+        yield row["source_id"], row["payload"], row["hash"]
+
+
+def _first_seen(connection: DatabaseConnection, business_id: str) -> Iterator[Payload]:
+    rows = connection.execute(
+        """
+        SELECT DISTINCT ON (source_id) source_id, payload::text AS payload, encode(payload_hash, 'hex') AS hash
+        FROM finance_os.raw_source_records
+        WHERE business_id = %s AND source_system = %s AND object_type = 'stripe_customer'
+          AND NOT coalesce((payload ->> 'deleted')::boolean, false)
+        ORDER BY source_id, record_id
+        """,
+        (business_id, SYSTEM),
+    )
+    for row in rows:
+        yield row["source_id"], row["payload"], row["hash"]

@@ -1,0 +1,60 @@
+"""A plan through the store, the applier and the verifier: every intent fits them, and nothing is left over."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from finance_os.evidence.businesses import Connection
+from finance_os.evidence.database import Database
+from finance_os.readiness.policies import QBO_EXPORT
+from finance_os.sandbox.world import World
+from finance_os.stripe_qbo.apply import apply
+from finance_os.stripe_qbo.intent import Operation
+from finance_os.stripe_qbo.keeping import keep
+from finance_os.stripe_qbo.planning import plan_of
+from finance_os.stripe_qbo.states import booked
+from finance_os.stripe_qbo.store import What
+from finance_os.stripe_qbo.verify import verify
+from finance_os_tests.readiness.approvers import approve_policy
+from finance_os_tests.sandbox.test_quickbooks import Client
+from finance_os_tests.stripe_qbo.books import Books, books
+
+from .worlds import START, Company, evidence, living, rules
+
+
+@pytest.fixture(params=[(39, 4), (7, 4)])
+def world(request: pytest.FixtureRequest) -> World:
+    seed, size = request.param
+    return living(40, size, seed)
+
+
+@pytest.fixture
+def served(world: World) -> Iterator[Books]:
+    """A company in which nobody has mirrored Stripe."""
+    with books(world, START - timedelta(days=1)) as held:
+        yield held
+
+
+def test_what_is_planned_is_applied_verified_and_planned_again(
+    database: Database, acme: Connection, world: World, served: Books
+) -> None:
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=served.realm)
+    client = Client(served.room, served.base)
+    client.sign_in()
+    realm = Company(client)
+    plan = plan_of(evidence(world), realm.books(), rules())
+    assert any(each.operation is Operation.VOID for each in plan.intents)
+    keep(database, "acme", served.realm, plan)
+    with served.writer() as writer:
+        applied = apply(database, writer, "acme", served.realm)
+        assert (applied.finished, applied.not_as_planned) == (True, 0)
+        assert sum(applied.ended.values()) == len(plan.intents)
+        checked = verify(database, writer, "acme", served.realm)
+    assert checked.findings == []
+    sent = booked(database, "acme", served.realm)
+    again = plan_of(evidence(world), realm.books(), rules(), sent)
+    put = keep(database, "acme", served.realm, again)
+    assert put.conflicts == ()
+    assert not [each for each in put.changes if each.what is What.NEW]
+    assert again.findings == plan.findings

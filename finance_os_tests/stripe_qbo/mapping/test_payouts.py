@@ -1,0 +1,147 @@
+"""Payouts: to the bank on the arrival date, once, and only by what they hold."""
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from finance_os.stripe_qbo.intent import LinkKey
+
+from .made import Made, at, codes
+from .worlds import Company, rules
+
+
+def with_money(amount: int = 5_000) -> Made:
+    """An account whose balance was filled by a dispute that was won."""
+    made = Made()
+    made.moved("dispute_reversal", amount, source="dp_1", when=at(3), type="adjustment")
+    return made
+
+
+def deposit(realm: Company, amount: Any, day: str, account: str = "Stripe Clearing", **more: Any) -> str:
+    """A deposit that someone entered by hand."""
+    named = {each["Name"]: each["Id"] for each in realm.all("Account")}
+    line = {"Amount": amount, "DetailType": "DepositLineDetail", "DepositLineDetail": {}}
+    line["DepositLineDetail"] = {"AccountRef": {"value": named[account]}}
+    body = {"DepositToAccountRef": {"value": named["Rho Checking"]}, "TxnDate": day, "Line": [line], **more}
+    return realm.client.write("Deposit", body)["Id"]
+
+
+def test_the_arrival_date_is_not_converted(realm: Company) -> None:
+    """Stripe writes a date as midnight UTC: in New York that would be the day before."""
+    made = with_money()
+    payout = made.payout(5_000, arrival=at(8, 0))
+    plan = made.posted(realm, rules(time_zone="America/New_York"))
+    assert not plan.findings
+    (held,) = [each for each in realm.all("Deposit") if payout in each["PrivateNote"]]
+    assert (held["TxnDate"], held["TotalAmt"], held["DocNumber"]) == ("2026-06-08", 50, payout[-21:])
+    assert realm.balance("Stripe Clearing") == 0
+
+
+def test_an_automatic_payout_must_sum_and_a_manual_one_need_not(realm: Company) -> None:
+    made = with_money(5_000)
+    wrong = made.payout(4_999)
+    plan = made.plan(realm.books())
+    assert [(each.code, each.subject) for each in plan.findings] == [("payout_does_not_sum", wrong)]
+    assert "5000 USD" in plan.findings[0].detail
+    made.one("payout", wrong)["automatic"] = False
+    plan = made.posted(realm)
+    assert not plan.findings
+    assert realm.balance("Stripe Clearing") == Decimal("0.01")
+
+
+def test_later_payouts_sum_to_what_earlier_ones_left(realm: Company) -> None:
+    made = with_money(5_000)
+    made.payout(3_000, automatic=False)
+    made.moved("dispute_reversal", 700, source="dp_2", when=at(6, 2), available_on=at(9))
+    made.payout(2_000, when=at(7), arrival=at(9, 0))
+    made.payout(700, when=at(10), arrival=at(11, 0))
+    assert made.posted(realm).findings == ()
+    assert realm.balance("Stripe Clearing") == 0
+
+
+def test_money_that_was_on_its_way_for_long_still_sums(realm: Company) -> None:
+    """A member from before the balance date counts, though it is not booked."""
+    made = with_money(5_000)
+    made.payout(5_000)
+    plan = made.plan(realm.books(), rules(balance_date=date(2026, 6, 5), opening_account="Undeposited Funds"))
+    assert plan.findings == ()
+    assert {each.key.role for each in plan.intents} == {"opening", "payout"}
+
+
+def test_a_negative_payout_comes_out_of_the_bank(realm: Company) -> None:
+    made = Made()
+    made.moved("dispute", -900, source="dp_1", when=at(3), type="adjustment")
+    payout = made.payout(-900)
+    assert made.posted(realm).findings == ()
+    (entry,) = [each for each in realm.all("JournalEntry") if payout in each.get("PrivateNote", "")]
+    assert entry["TxnDate"] == "2026-06-08"
+    assert realm.balance("Stripe Clearing") == 0
+
+
+def test_a_payout_that_is_on_its_way_or_canceled_moves_nothing(realm: Company) -> None:
+    made = with_money()
+    for status in ("pending", "in_transit", "canceled", "failed"):
+        made.payout(5_000, status=status)
+        assert [each for each in made.plan(realm.books()).intents if each.key.stripe_object == "payout"] == []
+        made.objects["payout"].clear()
+
+
+def test_a_payout_that_failed_after_it_was_booked_is_turned_round(realm: Company) -> None:
+    made = with_money()
+    bank = realm.balance("Rho Checking")
+    payout = made.payout(5_000)
+    realm.apply(made.plan(realm.books()))
+    assert realm.balance("Rho Checking") == bank + 50
+    back = made.moved("payout_reversal", 5_000, source=payout, when=at(10))
+    made.one("payout", payout).update(status="failed", failure_balance_transaction=back)
+    plan = made.plan(realm.books())
+    assert {each.key.role for each in plan.intents if each.key.stripe_id == payout} == {"payout", "failure"}
+    new = [each for each in plan.intents if str(each.key) not in realm.ids]
+    realm.apply(type(plan)(tuple(new)))
+    assert realm.balance("Rho Checking") == bank
+    assert realm.balance("Stripe Clearing") == 50
+    # The same is known from what was sent, before QuickBooks has been read again.
+    untouched = type(realm.books())({**realm.books().held, "Deposit": {}}, realm.books().rates, is_multicurrency=True)
+    key = LinkKey("payout", payout, "payout")
+    known = made.plan(untouched, booked={key: next(each.dated for each in plan.intents if each.key == key)})
+    assert {each.key.role for each in known.intents if each.key.stripe_id == payout} == {"payout", "failure"}
+
+
+def test_a_deposit_that_fits_is_adopted(realm: Company) -> None:
+    made = with_money()
+    payout = made.payout(5_000)
+    far, near = deposit(realm, 50, "2026-06-13"), deposit(realm, 50, "2026-06-09")
+    plan = made.posted(realm)
+    assert plan.findings == ()
+    assert plan.adoptions[LinkKey("payout", payout, "payout")].qbo_id == near != far
+    assert not [each for each in plan.intents if each.entity == "Deposit"]
+
+
+def test_the_deposit_that_names_the_payout_comes_first(realm: Company) -> None:
+    made = with_money()
+    payout = made.payout(5_000)
+    deposit(realm, 50, "2026-06-08")
+    named = deposit(realm, 50, "2026-06-10", PrivateNote=f"Stripe payout {payout}")
+    deposit(realm, 50, "2026-06-08", PrivateNote="Stripe payout po_another")
+    assert made.plan(realm.books()).adoptions[LinkKey("payout", payout, "payout")].qbo_id == named
+
+
+def test_an_adopted_deposit_from_elsewhere_is_raised(realm: Company) -> None:
+    made = with_money()
+    payout = made.payout(5_000)
+    held = deposit(realm, 50, "2026-06-08", account="Undeposited Funds")
+    plan = made.plan(realm.books())
+    assert [(each.code, each.subject) for each in plan.findings] == [("deposit_not_out_of_clearing", payout)]
+    assert held in plan.findings[0].detail
+
+
+def test_two_payouts_do_not_share_a_deposit(realm: Company) -> None:
+    made = with_money(10_000)
+    made.payout(5_000, automatic=False)
+    made.payout(5_000)
+    deposit(realm, 50, "2026-06-08")
+    plan = made.posted(realm)
+    assert codes(plan) == []
+    assert len(plan.adoptions) == 1
+    assert len([each for each in plan.intents if each.entity == "Deposit"]) == 1
+    assert realm.balance("Stripe Clearing") == 0
