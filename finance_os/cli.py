@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 
-from finance_os.commands import alerts, backtest, checkpoint, deploy, policy, web
+from finance_os.commands import alerts, backtest, checkpoint, deploy, policy, qbo, web, webhooks
 from finance_os.commands.opened import console, errors, opened_database, require_business
 from finance_os.settings import Settings
 
@@ -32,6 +32,8 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(deploy.app, name="deploy")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(backtest.app, name="backtest")
+app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(qbo.app, name="qbo")
 app.command("web")(web.web)
 
 

@@ -1,10 +1,12 @@
 """The room of QuickBooks Online in the sandbox: a company derived from the world, its API, and tests' controls."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
+
+from typing_extensions import override
 
 from ..company import Planted
 from ..ids import letters
@@ -15,10 +17,59 @@ from .bookkeeper import Bookkeeper
 from .entities import KINDS
 from .faults import Fault, fault_body, gateway_body, system_failure
 from .formats import answer_time
-from .oauth import Connection
+from .oauth import Connection, OAuthError
 from .realm import Realm
 
 _LIMITS = ("per_minute", "per_second", "batches_per_minute")
+
+
+class TwoApps(Connection):
+    """The connection of the app that reads and, once a user has connected it too, that of another app that writes.
+
+    Each has its own client and tokens; the company answers to both alike.
+    """
+
+    def __init__(self, seed: str, clock: Callable[[], float]) -> None:
+        self.writer: Connection | None = None
+        super().__init__(seed, clock)
+
+    def connect_writer(self) -> Connection:
+        """A user connects the writing app (again)."""
+        if self.writer is None:
+            self.writer = Connection(f"{self._seed}:writer", self._clock)
+        else:
+            self.writer.connect()
+        return self.writer
+
+    @override
+    def check_client(self, header: str) -> None:
+        if not self._is_writer(header):
+            super().check_client(header)
+
+    @override
+    def token(self, form: Mapping[str, str], headers: Mapping[str, str]) -> dict[str, Any]:
+        if self.writer is not None and self._is_writer(headers.get("authorization", "")):
+            return self.writer.token(form, headers)
+        return super().token(form, headers)
+
+    @override
+    def check_access(self, header: str) -> str | None:
+        if self.writer is not None and self.writer.check_access(header) is None:
+            return None
+        return super().check_access(header)
+
+    @override
+    def expire_access_tokens(self) -> int:
+        return super().expire_access_tokens() + (self.writer.expire_access_tokens() if self.writer else 0)
+
+    def _is_writer(self, header: str) -> bool:
+        if self.writer is None:
+            return False
+        try:
+            self.writer.check_client(header)
+        except OAuthError:
+            return False
+        return True
 
 
 class QuickBooksRoom:
@@ -39,7 +90,7 @@ class QuickBooksRoom:
         seed = f"quickbooks:{world.stripe.account}"
         digits = int.from_bytes(letters(f"realm:{seed}", 12).encode(), "big") % 10**15
         self.realm_id = f"9{digits:015d}"
-        self.connection = Connection(seed, clock)
+        self.connection = TwoApps(seed, clock)
         self.realm = Realm(world.stripe.created)
         self._quickbooks = QuickBooksApp(self.realm, self.realm_id, self.connection, self._set_clock, clock)
         self.app = self._quickbooks.starlette
@@ -87,8 +138,10 @@ class QuickBooksRoom:
 
         `create`, `update`, `delete`, `void` with `entity` and `body` (an update or delete without a SyncToken takes
         the present one, updates are sparse); `rate_limits` with `per_minute`, `per_second`, `batches_per_minute`;
-        `revoke` the connection, `reconnect` (gives the new refresh token), `expire_access_tokens`; `close_books` with
-        `date` (None opens them again). ValueError for anything else, or where QuickBooks would not allow it.
+        `revoke` the connection, `reconnect` (gives the new refresh token), `expire_access_tokens`; `connect_writer`
+        connects another app, which is to write, and gives its `client_id`, `client_secret` and `refresh_token`;
+        `forget_requests`: every `requestid` is forgotten, as after a while; `close_books` with `date` (None opens them
+        again). ValueError for anything else, or where QuickBooks would not allow it.
         """
         self._set_clock()
         match action:
@@ -107,6 +160,17 @@ class QuickBooksRoom:
                 return {"refresh_token": self.connection.connect()}
             case "expire_access_tokens":
                 return {"expired": self.connection.expire_access_tokens()}
+            case "connect_writer":
+                writer = self.connection.connect_writer()
+                return {
+                    "client_id": writer.client_id,
+                    "client_secret": writer.client_secret,
+                    "refresh_token": writer.refresh_token,
+                }
+            case "forget_requests":
+                forgotten = len(self._quickbooks._answered)
+                self._quickbooks._answered.clear()
+                return {"forgotten": forgotten}
             case "close_books":
                 return self._close_books(what.get("date"))
         raise ValueError(f"QuickBooks cannot {action}")

@@ -1,0 +1,201 @@
+"""`finance-os qbo`: what is to be booked in QuickBooks, written there under an approved policy, and verified."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from finance_os.commands.opened import console, errors, opened_database, require_business
+from finance_os.settings import Settings
+
+app = typer.Typer(help="Stripe → QuickBooks: plan, apply, verify.", no_args_is_help=True)
+
+_SHOWN = 20
+
+_Business = Annotated[str | None, typer.Option(help="The business; the installation's own if not given.")]
+
+
+@app.command()
+def plan(
+    rules: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="The export's rules: a TOML or JSON file.")],
+    business: _Business = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and keep nothing.")] = False,
+) -> None:
+    """Plan from what is staged and keep the intents; nothing is sent."""
+    from finance_os.stripe_qbo import states, store
+    from finance_os.stripe_qbo.books import BooksNotRead
+    from finance_os.stripe_qbo.company import company_of
+    from finance_os.stripe_qbo.keeping import keep
+    from finance_os.stripe_qbo.planning import plan as planned_of
+    from finance_os.stripe_qbo.rules import BadRules
+
+    with _opened(business) as (database, business_id):
+        realm = company_of(database, business_id).realm
+        try:
+            booked = states.booked(database, business_id, realm)
+            planned = planned_of(database, business_id, realm, _rules(rules), booked)
+        except (BooksNotRead, BadRules) as error:
+            raise LookupError(str(error)) from error
+        conflict = None
+        try:
+            put = (
+                store.compare_plan(database, business_id, realm, planned.intents, whole=True)
+                if dry_run
+                else keep(database, business_id, realm, planned, run="finance-os qbo plan")
+            )
+        except store.PayloadConflict as raised:
+            conflict, put = raised, raised.put
+    for change in put.changes[:_SHOWN]:
+        console.print(str(change), markup=False, soft_wrap=True)
+    if len(put.changes) > _SHOWN:
+        console.print(f"… and {len(put.changes) - _SHOWN:,} more")
+    told = Counter(finding.code for finding in planned.findings)
+    console.print(
+        f"{business_id}, realm {realm}: {len(planned.intents):,} intents, "
+        + ", ".join(f"{put.count(what):,} {what.value}" for what in store.What)
+        + f"; {len(planned.adoptions):,} adopted; {told.total():,} findings"
+        + "".join(f", {count:,} {code}" for code, count in sorted(told.items()))
+        + (" (nothing kept)" if dry_run else ""),
+        markup=False,
+        soft_wrap=True,
+    )
+    if conflict is not None or put.conflicts:
+        errors.print(str(conflict or store.PayloadConflict(put)), style="red", markup=False, soft_wrap=True)
+        raise SystemExit(1)
+
+
+@app.command()
+def apply(
+    business: _Business = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Try at most so many intents.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=8, help="How many write at once.")] = 1,
+    retry: Annotated[bool, typer.Option("--retry", help="Try again what was refused or in conflict.")] = False,
+) -> None:
+    """Write the planned intents to QuickBooks, under an approval of qbo_export for its realm."""
+    from finance_os.stripe_qbo import states
+    from finance_os.stripe_qbo.apply import apply as applied
+
+    with _writing(business) as (database, business_id, writer):
+        if retry:
+            again = states.retry(database, business_id, writer.realm)
+            console.print(f"{again:,} intents are planned again.")
+        result = applied(database, writer, business_id, writer.realm, limit=limit, workers=workers)
+    sent = sum(result.requests.values())
+    ended = ", ".join(f"{count:,} {each.value}" for each, count in sorted(result.ended.items())) or "nothing to do"
+    console.print(f"{business_id}, realm {writer.realm}: {ended}; {sent:,} requests.", markup=False, soft_wrap=True)
+    if result.gated:
+        errors.print(
+            f"{result.gated}: nothing was sent. `finance-os policy request qbo_export --business {business_id} "
+            f"--scope {writer.realm} --reason … --expires 30d`, and another login has to approve it.",
+            style="red",
+            markup=False,
+            soft_wrap=True,
+        )
+    if result.stopped:
+        errors.print(f"{result.stopped.code}: {result.stopped.message}", style="red", markup=False, soft_wrap=True)
+    if result.not_as_planned:
+        errors.print(f"{result.not_as_planned:,} objects are not as they were written: see `finance-os qbo status`.")
+    if result.gated or result.stopped or result.not_as_planned or not (result.finished or limit):
+        raise SystemExit(1)
+
+
+@app.command()
+def verify(business: _Business = None) -> None:
+    """Read every linked object and compare it, field by field, with what was written."""
+    from finance_os.stripe_qbo.verify import verify as verified
+
+    with _writing(business) as (database, business_id, writer):
+        found = verified(database, writer, business_id, writer.realm)
+        sent = sum(writer.sent().values())
+    console.print(
+        f"{business_id}, realm {writer.realm}: {found.as_planned:,} objects are as planned, {found.adopted:,} adopted "
+        f"ones are there, {found.unsettled:,} are being written; {sent:,} requests.",
+        soft_wrap=True,
+    )
+    for finding in found.findings:
+        errors.print(f"{finding.code}: {finding.subject}: {finding.detail}", style="red", markup=False, soft_wrap=True)
+    if found.findings:
+        raise SystemExit(1)
+
+
+@app.command()
+def status(business: _Business = None) -> None:
+    """Show how far the export is: intents by state, links, the policy, and what was found to be wrong."""
+    from finance_os.evidence.exceptions import open_exceptions
+    from finance_os.readiness.policies import QBO_EXPORT, policy_state
+    from finance_os.stripe_qbo import findings, states
+
+    with _opened(business) as (database, business_id):
+        counts = states.counts(database, business_id)
+        links = database.fetch(
+            """
+            SELECT realm, origin, count(*) AS count, count(verified_at) AS verified FROM finance_os.links
+            WHERE business_id = %s GROUP BY 1, 2 ORDER BY 1, 2
+            """,
+            (business_id,),
+        )
+        policy = policy_state(database, business_id, QBO_EXPORT.key)
+        wrong = [each for each in open_exceptions(database, business_id) if each.source_system == findings.SYSTEM]
+    table = Table("realm", "state", "entity", "operation", title=f"Intents of {business_id}", title_justify="left")
+    table.add_column("count", justify="right")
+    for row in counts:
+        table.add_row(row["realm"], row["state"], row["entity"], row["operation"], f"{row['count']:,}")
+    console.print(table)
+    for row in links:
+        console.print(f"realm {row['realm']}: {row['count']:,} links {row['origin']}, {row['verified']:,} verified")
+    console.print(f"policy {QBO_EXPORT.key}: {policy.status}", markup=False)
+    for each in wrong[:_SHOWN]:
+        console.print(
+            f"{each.severity.value}: {each.code}: {each.subject}: {each.detail}", markup=False, soft_wrap=True
+        )
+    if len(wrong) > _SHOWN:
+        console.print(f"… and {len(wrong) - _SHOWN:,} more open findings")
+
+
+@contextmanager
+def _opened(business: str | None) -> Iterator[tuple[Any, str]]:
+    """The finance database and the business that is meant."""
+    with opened_database() as database:
+        known = require_business(database, business)
+        own = Settings().business
+        if business is None and own not in known and len(known) != 1:
+            raise LookupError(f"name a business with --business; there are {', '.join(known) or 'none yet'}")
+        yield database, business or (own if own in known else known[0])
+
+
+@contextmanager
+def _writing(business: str | None) -> Iterator[tuple[Any, str, Any]]:
+    """The same with a client that writes to the company of the business."""
+    from finance_os.evidence.extraction import SourceError
+    from finance_os.sources.credentials import CredentialsMissing
+    from finance_os.stripe_qbo.client import connect
+    from finance_os.stripe_qbo.company import company_of, writing_credentials
+
+    with _opened(business) as (database, business_id):
+        try:
+            company = company_of(database, business_id)
+            with connect(writing_credentials(database, company), company.realm) as writer:
+                yield database, business_id, writer
+        except CredentialsMissing as missing:
+            raise LookupError(str(missing)) from None
+        except SourceError as error:
+            raise LookupError(f"{error.code}: {error.message}") from None
+
+
+def _rules(path: Path) -> Any:
+    """The rules in a file. `LookupError` where it cannot be read."""
+    import tomllib
+
+    import msgspec
+
+    from finance_os.stripe_qbo.rules import rules_of
+
+    try:
+        given = msgspec.json.decode(path.read_bytes()) if path.suffix == ".json" else tomllib.loads(path.read_text())
+    except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LookupError(f"{path} cannot be read: {error}") from None
+    return rules_of(given if isinstance(given, dict) else {})

@@ -1,0 +1,161 @@
+"""`finance-os qbo` as people run it: planned from what is staged, gated, applied, verified, and its state shown."""
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from finance_os import settings as settings_module
+from finance_os.commands import qbo as command
+from finance_os.evidence.businesses import Connection, ensure_connection
+from finance_os.evidence.database import Database
+from finance_os.evidence.extraction import Record
+from finance_os.evidence.windows import Days
+from finance_os.readiness.policies import QBO_EXPORT
+from finance_os.sources.sealing import new_key
+from finance_os.stripe_qbo.books import OBJECT_TYPES
+from finance_os.stripe_qbo.store import put_plan
+from finance_os_tests.evidence.staged import page, stage
+from finance_os_tests.readiness.approvers import approve_policy
+from finance_os_tests.sandbox.test_quickbooks import Client
+from finance_os_tests.stripe_qbo.books import Books, books, customer, invoice, story
+from finance_os_tests.stripe_qbo.mapping.made import Made
+from finance_os_tests.stripe_qbo.mapping.worlds import START, Company, living
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def company() -> Iterator[Books]:
+    with books(living(29, 1, 1), books_until=START - timedelta(days=1)) as served:
+        yield served
+
+
+@pytest.fixture
+def run(company: Books, database: Database, acme: Connection, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    for name in [name for name in os.environ if name.startswith("FINANCE_OS_")]:
+        monkeypatch.delenv(name)
+    ensure_connection(database, "acme", "quickbooks")
+    environment = {
+        **company.values,
+        "FINANCE_OS_QUICKBOOKS_WRITE_REFRESH_TOKEN": company.change("connect_writer")["refresh_token"],
+        "FINANCE_OS_QUICKBOOKS_REALM_ID": company.realm,
+        "FINANCE_OS_DATABASE_URL": database.url,
+        "FINANCE_OS_BUSINESS": "acme",
+        "FINANCE_OS_ENCRYPTION_KEY": new_key(),
+        "COLUMNS": "120",
+    }
+    settings_module.settings.cache_clear()
+
+    def invoke(*arguments: str, **more: str | None) -> Result:
+        return CliRunner().invoke(command.app, arguments, env={**environment, **more})
+
+    yield invoke
+    settings_module.settings.cache_clear()
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> str:
+    path = tmp_path / "rules.toml"
+    path.write_text('balance_date = 2026-06-01\ntime_zone = "UTC"\n')
+    return str(path)
+
+
+def staged(database: Database, acme: Connection, company: Books) -> None:
+    """One customer with an invoice, and the books as they are now."""
+    client = Client(company.room, company.base)
+    client.sign_in()
+    realm = Company(client)
+    made = Made()
+    made.invoice(made.customer("Acorn Games"), 100)
+    quickbooks = ensure_connection(database, "acme", "quickbooks")
+
+    def put(connection: Connection, object_type: str, *rows: Record) -> None:
+        stage(database, connection, page(*rows), object_type=object_type, days=Days(START, START))
+
+    for kind in ("customer", "invoice"):
+        put(acme, f"stripe_{kind}", *(Record(each["id"], each, START) for each in made.objects[kind]))
+    put(quickbooks, "quickbooks_company_info", Record(company.realm, {"Id": company.realm}, START))
+    for entity, object_type in OBJECT_TYPES.items():
+        if entity == "Preferences":
+            put(quickbooks, object_type, Record("1", client.get("preferences")[entity], START))
+        elif entity != "ExchangeRate":
+            put(quickbooks, object_type, *(Record(each["Id"], each, START) for each in realm.all(entity)))
+
+
+def test_from_the_plan_to_the_books(company: Books, database: Database, acme: Connection, run: Run, rules: str) -> None:
+    staged(database, acme, company)
+    shown = run("plan", "--rules", rules, "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    assert "2 new" in shown.output
+    assert "(nothing kept)" in shown.output
+    assert database.fetch("SELECT FROM finance_os.intents") == []
+    planned = run("plan", "--rules", rules)
+    assert (planned.exit_code, "new: create Invoice invoice:" in planned.output) == (0, True), planned.output
+    assert "Acorn" not in planned.output
+    assert "2 unchanged" in run("plan", "--rules", rules).output
+
+    writes = company.before.writes
+    gated = run("apply")
+    assert gated.exit_code == 1
+    assert "policy_gated_read_only_ingestion_only: nothing was sent" in gated.output
+    assert f"--scope {company.realm}" in gated.output
+    assert company.before.writes == writes
+
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=company.realm)
+    applied = run("apply")
+    assert (applied.exit_code, "2 applied; 2 requests" in applied.output) == (0, True), applied.output
+    assert "nothing to do; 0 requests" in run("apply").output
+    verified = run("verify")
+    assert (verified.exit_code, "2 objects are as planned" in verified.output) == (0, True), verified.output
+    state = run("status")
+    assert state.exit_code == 0
+    for text in ("applied", "Invoice", "2 links created, 2 verified", "policy qbo_export: approved"):
+        assert text in state.output
+    rows = database.fetch("SELECT name FROM finance_os.connection_secrets")
+    assert [row["name"] for row in rows] == ["write_tokens"]
+
+
+def test_what_is_wrong_is_told_and_fails(company: Books, database: Database, acme: Connection, run: Run) -> None:
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=company.realm)
+    company.change("close_books", date="2026-07-15")
+    try:
+        put_plan(database, "acme", company.realm, [customer("cus_cli"), invoice("in_cli", "cus_cli")])
+        refused = run("apply")
+        assert (refused.exit_code, "1 applied, 1 failed" in refused.output) == (1, True), refused.output
+        assert "qbo_refused: invoice:in_cli:invoice" in run("status").output
+    finally:
+        company.change("close_books", date=None)
+    again = run("apply", "--retry")
+    assert (again.exit_code, "1 intents are planned again" in again.output) == (0, True), again.output
+    company.change("delete", entity="Invoice", body={"Id": company.one(invoice("in_cli", "cus_cli"))["Id"]})
+    verified = run("verify")
+    assert (verified.exit_code, "qbo_object_missing" in verified.output) == (1, True), verified.output
+
+
+def test_a_limit_and_workers(company: Books, database: Database, acme: Connection, run: Run) -> None:
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=company.realm)
+    put_plan(database, "acme", company.realm, list(reversed(story(company, 1, "cli"))))
+    limited = run("apply", "--limit", "1")
+    assert (limited.exit_code, "1 applied" in limited.output) == (0, True), limited.output
+    rest = run("apply", "--workers", "2")
+    assert (rest.exit_code, "3 applied" in rest.output) == (0, True), rest.output
+
+
+def test_what_is_missing_is_named(
+    company: Books, database: Database, acme: Connection, run: Run, rules: str, tmp_path: Path
+) -> None:
+    lacking = run("apply", FINANCE_OS_QUICKBOOKS_WRITE_CLIENT_SECRET=None)
+    assert isinstance(lacking.exception, LookupError)
+    assert "FINANCE_OS_QUICKBOOKS_WRITE_CLIENT_SECRET" in str(lacking.exception)
+    unread = run("plan", "--rules", rules)
+    assert isinstance(unread.exception, LookupError)
+    bad = tmp_path / "bad.toml"
+    for text in ("balance_date = ", 'time_zone = "UTC"\n', 'balance_date = 2026-06-01\ntime_zone = "Mars"\n'):
+        bad.write_text(text)
+        assert isinstance(run("plan", "--rules", str(bad)).exception, LookupError), text
+    globex = run("status", "--business", "nobody")
+    assert isinstance(globex.exception, LookupError)

@@ -1,0 +1,98 @@
+"""A worker that applies intents in a process of its own, and is killed at an appointed moment.
+
+Moments are counted before and after each statement to the database and each request to QuickBooks.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from typing_extensions import override
+
+from finance_os.evidence.businesses import active_connections
+from finance_os.evidence.database import Database, DatabaseConnection
+from finance_os.sources.credentials import Credentials
+from finance_os.sources.kept_secrets import ConnectionSecrets
+from finance_os.sources.sealing import EncryptionKeys
+from finance_os.stripe_qbo import client
+from finance_os.stripe_qbo.apply import apply
+from finance_os_tests.stripe_qbo.books import QUICK
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What to apply where, and at which moment to die (counted from 1; 0 is never).
+
+    `report`, if given, is a file that the number of moments is written to at the end.
+    """
+
+    url: str
+    business_id: str
+    realm: str
+    values: Mapping[str, str]
+    key: str
+    strike: int = 0
+    workers: int = 1
+    report: str = ""
+
+
+class Fate:
+    """Counts moments, and strikes at the appointed one."""
+
+    def __init__(self, strike: int) -> None:
+        self.strike = strike
+        self.moments = 0
+
+    def moment(self) -> None:
+        self.moments += 1
+        if self.moments == self.strike:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(orders: Orders) -> None:
+    """Apply until nothing is left, or until the moment comes."""
+    fate = Fate(orders.strike)
+
+    class Counted(psycopg.Connection[Any]):
+        @override
+        def execute(self, *args: Any, **kwargs: Any) -> Any:
+            fate.moment()
+            answer = super().execute(*args, **kwargs)
+            fate.moment()
+            return answer
+
+    class CountedDatabase(Database):
+        @override
+        def connect(self) -> DatabaseConnection:
+            connection = Counted.connect(self.url, autocommit=True, prepare_threshold=None, row_factory=dict_row)
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            return connection
+
+    database = CountedDatabase(orders.url)
+    (connection,) = [
+        each for each in active_connections(database, "quickbooks") if each.business_id == orders.business_id
+    ]
+    kept = ConnectionSecrets(database, connection, lambda: EncryptionKeys(orders.key))
+    patience = replace(QUICK, read=5)
+    with client.connect(Credentials(orders.values, kept), orders.realm, patience) as writer:
+        usual = writer.http.request
+
+        def request(*args: Any, **kwargs: Any) -> Any:
+            fate.moment()
+            answer = usual(*args, **kwargs)
+            fate.moment()
+            return answer
+
+        writer.http.request = request
+        result = apply(database, writer, orders.business_id, orders.realm, workers=orders.workers)
+    if orders.report:
+        with open(orders.report, "w") as report:
+            report.write(str(fate.moments))
+    if not result.finished:
+        sys.stderr.write(f"{result}\n")
+    os._exit(0 if result.finished else 3)
