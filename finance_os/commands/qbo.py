@@ -75,11 +75,12 @@ def apply(
     workers: Annotated[int, typer.Option(min=1, max=8, help="How many write at once.")] = 1,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what was refused or in conflict.")] = False,
 ) -> None:
-    """Write the planned intents to QuickBooks, under an approval of qbo_export for its realm."""
+    """Write the planned intents to QuickBooks: the gate has to be open, and qbo_export approved for its realm."""
     from finance_os.stripe_qbo import states
     from finance_os.stripe_qbo.apply import apply as applied
 
     with _writing(business) as (database, business_id, writer):
+        _require_open_gate(database, business_id)
         if retry:
             again = states.retry(database, business_id, writer.realm)
             console.print(f"{again:,} intents are planned again.")
@@ -184,6 +185,15 @@ def _writing(business: str | None) -> Iterator[tuple[Any, str, Any]]:
             raise LookupError(str(missing)) from None
         except SourceError as error:
             raise LookupError(f"{error.code}: {error.message}") from None
+
+
+def _require_open_gate(database: Any, business_id: str) -> None:
+    """Nothing is written while a checkpoint is not current. `LookupError` with the blockers."""
+    from finance_os.readiness import gate
+
+    found = gate.gate(database, business_id, [])
+    if not found.open:
+        raise LookupError(f"The gate is shut, and nothing was sent:\n{gate.explain(found.blockers)}")
 
 
 def _rules(path: Path) -> Any:

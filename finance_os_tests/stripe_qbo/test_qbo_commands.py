@@ -14,6 +14,7 @@ from finance_os.evidence.businesses import Connection, ensure_connection
 from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import Record
 from finance_os.evidence.windows import Days
+from finance_os.readiness import gate
 from finance_os.readiness.policies import QBO_EXPORT
 from finance_os.sources.sealing import new_key
 from finance_os.stripe_qbo.books import OBJECT_TYPES
@@ -26,6 +27,7 @@ from finance_os_tests.stripe_qbo.mapping.made import Made
 from finance_os_tests.stripe_qbo.mapping.worlds import START, Company, living
 
 Run = Callable[..., Result]
+REAL_GATE = gate.gate
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,8 @@ def run(company: Books, database: Database, acme: Connection, monkeypatch: pytes
         "COLUMNS": "120",
     }
     settings_module.settings.cache_clear()
+    # What opens the gate is tested where it is: here it is open unless a test takes this back.
+    monkeypatch.setattr(gate, "gate", lambda _, business_id, __: gate.Gate(business_id, ()))
 
     def invoke(*arguments: str, **more: str | None) -> Result:
         return CliRunner().invoke(command.app, arguments, env={**environment, **more})
@@ -134,6 +138,21 @@ def test_what_is_wrong_is_told_and_fails(company: Books, database: Database, acm
     company.change("delete", entity="Invoice", body={"Id": company.one(invoice("in_cli", "cus_cli"))["Id"]})
     verified = run("verify")
     assert (verified.exit_code, "qbo_object_missing" in verified.output) == (1, True), verified.output
+
+
+def test_nothing_is_written_while_the_gate_is_shut(
+    company: Books, database: Database, acme: Connection, run: Run, rules: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged(database, acme, company)
+    run("plan", "--rules", rules)
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=company.realm)
+    monkeypatch.setattr(gate, "gate", REAL_GATE)
+    writes = company.before.writes
+    shut = run("apply")
+    assert shut.exit_code == 1
+    assert isinstance(shut.exception, LookupError)
+    assert "phase_7_scheduled_sync_not_succeeded" in str(shut.exception)
+    assert company.before.writes == writes
 
 
 def test_a_limit_and_workers(company: Books, database: Database, acme: Connection, run: Run) -> None:
