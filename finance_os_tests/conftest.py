@@ -29,8 +29,13 @@ def server_url() -> Iterator[str]:
         yield url
         return
     # Not in pytest's own temporary folder: other sessions clear that out while this one runs.
-    server = embedded.start(Path(tempfile.mkdtemp(prefix="finance-os-test-")))
+    # Small, as each of the thousands of databases that are dropped is looked for in all of the buffers.
+    server = embedded.start(Path(tempfile.mkdtemp(prefix="finance-os-test-")), shared_buffers=128)
     server.cleanup_mode = "delete"
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        for name in ("fsync", "full_page_writes", "synchronous_commit"):  # nothing here has to survive the machine
+            connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(name)))
+        connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
 
 

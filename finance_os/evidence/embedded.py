@@ -29,8 +29,10 @@ def _shared_buffers() -> int:
     return max(128, min(2048, psutil.virtual_memory().total // 8 // 2**20))
 
 
-def start(folder: Path) -> PostgresServer:
+def start(folder: Path, *, shared_buffers: int | None = None) -> PostgresServer:
     """Start the server whose data lies in `folder`, or join it where it runs; stopped when its last user exits.
+
+    `shared_buffers` is what a new server gets, in MB; by default what the evidence's indexes want.
 
     The server listens on a Unix socket only, or on a loopback port on Windows.
     """
@@ -41,7 +43,7 @@ def start(folder: Path) -> PostgresServer:
         with PostgresServer._lock:  # the library's own lock around its initdb
             server.ensure_pgdata_inited()
             with (folder / "postgresql.conf").open("a") as configuration:
-                configuration.write(_CONFIGURATION.format(shared_buffers=_shared_buffers()))
+                configuration.write(_CONFIGURATION.format(shared_buffers=shared_buffers or _shared_buffers()))
     _forget_the_dead(folder)
     return get_server(folder)
 

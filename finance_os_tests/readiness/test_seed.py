@@ -1,6 +1,7 @@
 """The state that the plan was first drawn from, and what is computed of it: every figure, status and blocker."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from finance_os.readiness.plan import source_sync_plan
 from finance_os.readiness.scheduled_sync import Outcome
 from finance_os.readiness.verdicts import Status
 from finance_os.sources.registry import SOURCES
+from finance_os_tests.readiness.conftest import copied
 from finance_os_tests.readiness.seed_state import BUSINESS, ENVIRONMENT, REQUESTED, plant_seed_state
 
 EVIDENCE = Path(__file__).with_name("seed_evidence.txt")
@@ -22,9 +24,8 @@ NOTHING = "4f53cda18c2b"
 
 
 @pytest.fixture
-def seeded(database: Database) -> Database:
-    plant_seed_state(database)
-    return database
+def seeded(server_url: str, seeded_name: str) -> Iterator[Database]:
+    yield from copied(server_url, f"finance_os_seed_{os.getpid()}", seeded_name)
 
 
 @pytest.fixture

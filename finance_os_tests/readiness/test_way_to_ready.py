@@ -1,5 +1,7 @@
 """The way from the state that the plan was first drawn from to nine of nine, blocker by blocker, and back."""
 
+import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 
@@ -15,6 +17,7 @@ from finance_os.readiness.recording import UnknownCheckpoint, in_order, record_c
 from finance_os.readiness.verdicts import Status
 from finance_os.sources.registry import SOURCES, source_named
 from finance_os_tests.readiness.approvers import approve_policy
+from finance_os_tests.readiness.conftest import copied
 from finance_os_tests.readiness.planted import forge
 from finance_os_tests.readiness.readied import SYNC, hand_in_the_bank, read_everything, record, verified
 from finance_os_tests.readiness.seed_state import BUSINESS, plant_rows, plant_run, plant_seed_state
@@ -43,17 +46,23 @@ def opened(database: Database) -> Gate:
 
 
 @pytest.fixture
-def ready(database: Database) -> Database:
+def database(server_url: str, ready_name: str) -> Iterator[Database]:
     """A business of which everything is ready and recorded."""
-    plant_seed_state(database)
-    read_everything(database)
-    hand_in_the_bank(database)
-    record(database)
+    yield from copied(server_url, f"finance_os_of_ready_{os.getpid()}", ready_name)
+
+
+@pytest.fixture
+def ready(database: Database) -> Database:
     return database
 
 
-def test_the_way(database: Database) -> None:
-    plant_seed_state(database)
+@pytest.fixture
+def seeded(server_url: str, seeded_name: str) -> Iterator[Database]:
+    yield from copied(server_url, f"finance_os_of_seeded_{os.getpid()}", seeded_name)
+
+
+def test_the_way(seeded: Database) -> None:
+    database = seeded
     assert len(shut(database)) == len(
         [line for each in now(database).standings.values() for line in each.evaluation.blocked]
     )
