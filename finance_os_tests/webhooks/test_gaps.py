@@ -19,13 +19,17 @@ from finance_os_tests.webhooks.senders import stripe_event
 from finance_os_tests.webhooks.test_walk import come, one
 
 OURS = WebhookSettings()
-NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
+
+
+def now() -> datetime:
+    """The present: what is young and what is old is told from when a test runs."""
+    return datetime.now(UTC)
 
 
 def log(database: Database, connection: Connection, *events: tuple[str, datetime, str]) -> None:
     """Stage events, each an ID, a time and the kind of its object, as one sync run of the log."""
-    today = NOW.astimezone(connection.zone).date()
+    today = now().astimezone(connection.zone).date()
     records = [
         Record(
             event_id,
@@ -41,7 +45,7 @@ def log(database: Database, connection: Connection, *events: tuple[str, datetime
         )
         for event_id, created, kind in events
     ]
-    stage(database, connection, Page(records, NOW), object_type="stripe_event", days=Days(today, today))
+    stage(database, connection, Page(records, now()), object_type="stripe_event", days=Days(today, today))
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def watched(database: Database, acme: Connection) -> Connection:
     """A connection of which webhooks have been expected for a day."""
     assert gaps.check(database, acme, OURS) is None
     with database.connection() as owner:
-        owner.execute("UPDATE finance_os.webhook_gap_checks SET since = %s", (NOW - 24 * HOUR,))
+        owner.execute("UPDATE finance_os.webhook_gap_checks SET since = %s", (now() - 24 * HOUR,))
     return acme
 
 
@@ -63,11 +67,11 @@ def test_only_what_should_have_come_and_did_not_is_taken_up(database: Database, 
     log(
         database,
         watched,
-        ("evt_missing", NOW - HOUR, "invoice"),
-        ("evt_came", NOW - HOUR, "invoice"),
-        ("evt_before", NOW - 25 * HOUR, "invoice"),
-        ("evt_young", NOW - timedelta(minutes=3), "invoice"),
-        ("evt_nothing", NOW - HOUR, "payment_method"),
+        ("evt_missing", now() - HOUR, "invoice"),
+        ("evt_came", now() - HOUR, "invoice"),
+        ("evt_before", now() - 25 * HOUR, "invoice"),
+        ("evt_young", now() - timedelta(minutes=3), "invoice"),
+        ("evt_nothing", now() - HOUR, "payment_method"),
     )
     assert gaps.check(database, watched, OURS) == 1
     assert keys(database, never_came=True) == ["evt_missing"]
@@ -84,7 +88,7 @@ def test_a_run_that_ends_later_is_compared_too(database: Database, watched: Conn
         slow = sync_runs.begin(
             database, opened, read_of(watched, [], object_type="stripe_event"), Origin(Trigger.MANUAL)
         )
-        log(database, watched, ("evt_1", NOW - HOUR, "invoice"))
+        log(database, watched, ("evt_1", now() - HOUR, "invoice"))
         assert gaps.check(database, watched, OURS) is None
         sync_runs.fail(database, opened, slow, "timeout", "no answer in time")
         sync_runs.leave(slow)
@@ -95,15 +99,15 @@ def test_a_log_longer_than_a_page_is_compared_to_its_end(
     database: Database, watched: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gaps, "_AT_ONCE", 4)
-    log(database, watched, *((f"evt_{n:02}", NOW - HOUR, "invoice" if n % 3 else "payout_x") for n in range(30)))
+    log(database, watched, *((f"evt_{n:02}", now() - HOUR, "invoice" if n % 3 else "payout_x") for n in range(30)))
     assert gaps.check(database, watched, OURS) == 20
     [row] = database.fetch("SELECT found FROM finance_os.webhook_gap_checks")
     assert row["found"] == 20
 
 
 def test_another_business_s_log_is_not_ours(database: Database, watched: Connection, globex: Connection) -> None:
-    log(database, globex, ("evt_1", NOW - HOUR, "invoice"))
+    log(database, globex, ("evt_1", now() - HOUR, "invoice"))
     assert gaps.check(database, watched, OURS) is None
-    log(database, watched, ("evt_2", NOW - HOUR, "invoice"))
+    log(database, watched, ("evt_2", now() - HOUR, "invoice"))
     assert gaps.check(database, watched, OURS) == 1
     assert keys(database) == ["evt_2"]
