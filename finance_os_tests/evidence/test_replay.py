@@ -168,7 +168,7 @@ _record = st.builds(
 
 
 @given(pages=st.lists(st.lists(_record, max_size=6), max_size=5), chunk_rows=st.sampled_from([1, 3, 1_000]))
-@settings(max_examples=30)
+@settings(max_examples=50)
 def test_an_honest_run_replays_as_it_was_seen(
     database: Database, acme: Connection, pages: list[list[Record]], chunk_rows: int
 ) -> None:

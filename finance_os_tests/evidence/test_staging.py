@@ -201,7 +201,7 @@ _json = st.recursive(
 
 
 @given(contents=st.lists(_json, min_size=1, max_size=5))
-@settings(max_examples=30)
+@settings(max_examples=60)
 def test_the_hash_recomputed_from_what_is_stored_is_the_stored_hash(
     database: Database, acme: Connection, contents: list[Any]
 ) -> None:
@@ -238,7 +238,7 @@ def _play(database: Database, connection: Connection, steps: Any, chunk_rows: in
 
 
 @given(steps=_steps)
-@settings(max_examples=25)
+@settings(max_examples=40)
 def test_how_pages_are_cut_into_chunks_does_not_matter(
     database: Database, acme: Connection, globex: Connection, steps: Any
 ) -> None:

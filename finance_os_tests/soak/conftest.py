@@ -34,7 +34,7 @@ PRESENT = datetime(2026, 3, 18, 12, 30, tzinfo=UTC)
 EARLIER = PRESENT - timedelta(days=4)
 RECENT = Days(PRESENT.date() - timedelta(days=12), PRESENT.date())
 OLD = Days(PRESENT.date() - timedelta(days=44), PRESENT.date() - timedelta(days=38))
-HANDFUL = 3
+HANDFUL = 5
 BUSINESSES = (("acme", "America/New_York", ""), ("globex", "Asia/Tokyo", "GLOBEX_"))
 
 

@@ -28,7 +28,7 @@ from finance_os_tests.stripe_qbo import worker
 from finance_os_tests.stripe_qbo.books import Books, Loss, books, intent, story
 from finance_os_tests.stripe_qbo.worker import Orders
 
-HANDFUL = 4
+HANDFUL = 8
 DISASTERS = 4
 
 KEY = new_key()
