@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from finance_os.commands.opened import console, errors, opened_database, require
 from finance_os.evidence.database import Database
 from finance_os.readiness.deploy import DEPLOY_VERIFICATION, Daemons, DeployFacts, deploy_facts_now
 from finance_os.settings import Settings
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(help="Whether this deployment works.", no_args_is_help=True)
 

@@ -99,6 +99,7 @@ def plant_run(
     sync: str | None = None,
     code: str | None = None,
     requested: Mapping[str, int] | None = None,
+    targeted: bool = False,
 ) -> int:
     """A sync run as it would have ended then, without its rows; its ID."""
     [row] = database.fetch(
@@ -107,7 +108,7 @@ def plant_run(
             (business_id, source_system, object_type, connection_id, kind, trigger, status, first_day, last_day,
              scheduled_sync_id, dagster_run_id, rows_extracted, rows_unchanged, error_code, requested, worker,
              worker_host, worker_process, started_at, completed_at, reaches_to)
-        VALUES (%(business)s, %(system)s, %(object)s, %(connection)s, 'snapshot', %(trigger)s, %(status)s,
+        VALUES (%(business)s, %(system)s, %(object)s, %(connection)s, %(kind)s, %(trigger)s, %(status)s,
                 %(day)s, %(day)s, %(sync)s, %(reading)s, %(rows)s, %(rows)s, %(code)s, %(requested)s, %(worker)s,
                 'host', 1, %(ended)s, %(ended)s, %(reaches)s)
         RETURNING sync_run_id
@@ -117,7 +118,8 @@ def plant_run(
             "system": connection.source_system,
             "object": object_type,
             "connection": connection.connection_id,
-            "trigger": "schedule" if sync else "manual",
+            "kind": "targeted" if targeted else "snapshot",
+            "trigger": "webhook" if targeted else "schedule" if sync else "manual",
             "status": status,
             "day": ended.date(),
             "sync": sync,
@@ -127,7 +129,7 @@ def plant_run(
             "requested": Jsonb(dict(requested or {})),
             "worker": uuid.uuid4(),
             "ended": ended,
-            "reaches": ended if status == "succeeded" else None,
+            "reaches": ended if status == "succeeded" and not targeted else None,
         },
     )
     return row["sync_run_id"]

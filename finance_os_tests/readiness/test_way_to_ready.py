@@ -115,7 +115,7 @@ def test_another_business_is_not_opened_by_it(ready: Database) -> None:
 
 def test_a_webhook_does_not_shut_the_gate(ready: Database) -> None:
     connection = ensure_connection(ready, BUSINESS, "stripe")
-    run = plant_run(ready, connection, "stripe_invoice", datetime.now(UTC), "webhook-1", rows=1)
+    run = plant_run(ready, connection, "stripe_invoice", datetime.now(UTC), "webhook-1", rows=1, targeted=True)
     ready_before = {name: each.evaluation.evidence_hash for name, each in now(ready).standings.items()}
     plant_rows(ready, BUSINESS, "stripe", "stripe_invoice", run, 3)
     assert {name: each.evaluation.evidence_hash for name, each in now(ready).standings.items()} == ready_before
