@@ -81,7 +81,7 @@ def readiness_over_history(large: Database, small: Database, rows: int, rounds: 
         Figure(f"source sync plan, {size} / {SMALL.rows:,}", plans[0] / plans[2], "×", at_most=2),
         Figure(f"all checkpoints, {size} / {SMALL.rows:,}", evaluated / alone, "×", at_most=2),
         Figure(f"gate, {size} / {SMALL.rows:,}", gated / gated_alone, "×", at_most=2),
-        Figure(f"source sync plan of a small business beside {size} / alone", plans[1] / plans[2], "×", at_most=2),
+        Figure(f"source sync plan of a small business beside {size} / alone", plans[1] / plans[2], "×", at_most=1.5),
     ]
 
 
