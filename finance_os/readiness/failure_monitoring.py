@@ -16,6 +16,9 @@ TITLE = "Source failure monitoring"
 LISTED = 20
 """How many exceptions a line lists."""
 
+_EXPLAINED = 2
+"""Of how many late sources the line itself says what to read."""
+
 READINESS_CURRENT = LineDeclaration(
     "scheduled_sync_readiness_current",
     "Scheduled sync readiness checkpoint is current",
@@ -77,9 +80,7 @@ def evaluate(
             NOTHING_STALE.judge(
                 bool(scheduleable) and not late,
                 sorted((each.facts for each in scheduleable), key=lambda facts: facts["source"]),
-                " ".join(reason for each in late for reason in each.reasons)
-                if scheduleable
-                else "No source is read daily.",
+                _how_to_refresh(late) if scheduleable else "No source is read daily.",
                 {
                     "stale": sum(each.status is Status.STALE for each in late),
                     "pending": sum(each.status is Status.PENDING for each in late),
@@ -102,3 +103,11 @@ def evaluate(
             ),
         ),
     )
+
+
+def _how_to_refresh(late: Sequence[SourceEvidence]) -> str:
+    """What to do about late sources: of a few, each with its object types; of many, what reads them all."""
+    if len(late) <= _EXPLAINED:
+        return " ".join(reason for each in late for reason in each.reasons)
+    listed = ", ".join(f"{each.title} ({each.status.value})" for each in late)
+    return f"{listed}. Let the daily sync run; the evidence sources say of each what it lacks."

@@ -13,7 +13,7 @@ from rich.table import Table
 from finance_os.evidence import embedded
 from finance_os.evidence.database import Database, migrate
 from finance_os.settings import Settings
-from finance_os_tests.benchmarks import backfill, extraction, memory, readiness, staging, startup, streaming
+from finance_os_tests.benchmarks import backfill, extraction, memory, readiness, sandbox, staging, startup, streaming
 from finance_os_tests.benchmarks.figures import Figure
 
 
@@ -28,6 +28,7 @@ def benchmarks(
     yield "dlt", lambda: staging.against_dlt(database, count // 3, "630 B", rounds)
     yield "full-tables", lambda: staging.into_full_tables(database, 5_000_000 if full else 500_000, count // 2, rounds)
     yield "memory", lambda: memory.peak_of_runs(database, [1_000_000, 10_000_000] if full else [200_000])
+    yield "sandbox", lambda: sandbox.pages_of_a_hundred(rounds)
     yield "extraction", lambda: extraction.against_sdks(120, 400 if full else 100, 5, download=full)
     yield "streaming", lambda: streaming.flat_memory(database.url, 5_000_000 if full else 100_000)
     yield "backfill", lambda: backfill.backfill_of_a_year(backfilled, dagster_url, 1_000 if full else 60, 1)

@@ -105,6 +105,20 @@ def test_what_has_no_evidence_has_no_hash_and_what_is_empty_has_that_of_nothing(
     assert assessment.grave_exceptions == ()
 
 
+def test_many_late_sources_are_each_named_once_with_what_reads_them_all(assessment: Assessment) -> None:
+    [line] = [
+        line
+        for standing in assessment.standings.values()
+        for line in standing.evaluation.lines
+        if line.key == "scheduleable_sources_have_no_stale_evidence"
+    ]
+    late = [each for each in assessment.evidence if each.scheduleable]
+    assert line.remedy is not None
+    listed, does = line.remedy.split(". ")
+    assert listed.split(", ") == [f"{each.title} ({each.status.value})" for each in late]
+    assert does == "Let the daily sync run; the evidence sources say of each what it lacks."
+
+
 def test_the_policies_are_gated(assessment: Assessment) -> None:
     assert {key: state.status for key, state in assessment.policies.items()} == {
         "outbound_alert_delivery": "policy_gated_no_delivery",
