@@ -1,4 +1,4 @@
-"""The sandbox's speed: how fast it answers pages of Stripe's lists over a socket, so that it is not what is measured."""
+"""The sandbox's speed: how fast it answers pages of Stripe's lists, so that it is not what other figures measure."""
 
 import httpx
 
