@@ -1,8 +1,7 @@
-"""Scheduled syncs: which connectors one daily request expects, and what became of each."""
+"""Scheduled syncs: which connectors one daily request expects."""
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
 
 from finance_os.evidence.database import Database
 
@@ -26,25 +25,3 @@ def request_scheduled_sync(
                 "expected_connectors": list(expected_connectors),
             },
         )
-
-
-def outcomes(database: Database, business_id: str, scheduled_sync_id: str) -> dict[str, dict[str, Any]]:
-    """Expected connector → how many of its sync runs ended in each status; all zero for one that never started."""
-    rows = database.fetch(
-        """
-        SELECT expected.connector,
-               count(run.sync_run_id) FILTER (WHERE run.status = 'running') AS running,
-               count(run.sync_run_id) FILTER (WHERE run.status = 'succeeded') AS succeeded,
-               count(run.sync_run_id) FILTER (WHERE run.status = 'failed') AS failed,
-               count(run.sync_run_id) FILTER (WHERE run.status = 'skipped') AS skipped
-        FROM finance_os.scheduled_syncs AS sync
-        CROSS JOIN LATERAL unnest(sync.expected_connectors) WITH ORDINALITY AS expected (connector, position)
-        LEFT JOIN finance_os.source_sync_runs AS run
-          ON run.business_id = sync.business_id AND run.scheduled_sync_id = sync.scheduled_sync_id
-         AND run.source_system = expected.connector
-        WHERE sync.business_id = %s AND sync.scheduled_sync_id = %s
-        GROUP BY expected.connector, expected.position ORDER BY expected.position
-        """,
-        (business_id, scheduled_sync_id),
-    )
-    return {row.pop("connector"): row for row in rows}

@@ -20,7 +20,6 @@ from finance_os.defs.resources import Evidence
 from finance_os.evidence.businesses import ensure_business, ensure_connection
 from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import Extraction, Page, Record, Request
-from finance_os.readiness import verdicts
 from finance_os.readiness.plan import source_sync_plan
 from finance_os.settings import Settings
 from finance_os.sources.guard import Get
@@ -28,6 +27,7 @@ from finance_os.sources.installation import ensure_installation
 from finance_os.sources.registry import SOURCES
 from finance_os.sources.source import Cadence, Column, Source, SourceObject
 from finance_os_tests.defs.conftest import Installation, days_ago, range_tags, schedule_tick
+from finance_os_tests.readiness.recorded import latest_verdicts
 
 CHECKS = {"freshness", "trace", "idempotency", "completeness"}
 
@@ -163,7 +163,7 @@ def test_a_new_source_of_twenty_lines_gets_everything(
     assert last.metadata["dagster/row_count"].value == 1
     assert "sale_1" in str(last.metadata["examples"].value)
     assert "Jane Roe" not in str(last.metadata)
-    [ready] = verdicts.latest(database, "till", "till_sale", "completeness", days_ago(3))
+    [ready] = latest_verdicts(database, "till", "till_sale", "completeness", days_ago(3))
     assert (ready["business_id"], ready["status"]) == ("acme", "ready")
 
     plan = source_sync_plan(database, [*SOURCES, TILL], "acme")

@@ -16,10 +16,10 @@ from finance_os.defs import sensors
 from finance_os.evidence.businesses import Connection
 from finance_os.evidence.extraction import SourceError
 from finance_os.evidence.windows import Days
-from finance_os.readiness import verdicts
 from finance_os.sources import drops
 from finance_os.sources.credentials import CredentialsMissing
 from finance_os_tests.defs.conftest import Installation, today_of
+from finance_os_tests.readiness.recorded import latest_verdicts
 
 HEADER = "Transaction ID,Date,Posted Date,Description,Amount,Currency,Status,Reference"
 DAY = date(2026, 8, 3)
@@ -84,7 +84,7 @@ class Bank:
         return found
 
     def statuses(self, check: str, days: Days) -> dict[tuple[str, date], tuple[str, str | None]]:
-        rows = verdicts.latest(self.installation.database, "rho", "rho_cash_transaction", check, days)
+        rows = latest_verdicts(self.installation.database, "rho", "rho_cash_transaction", check, days)
         return {(row["business_id"], row["partition_day"]): (row["status"], row["blocker"]) for row in rows}
 
 

@@ -14,8 +14,8 @@ from finance_os.evidence.audit import verify
 from finance_os.evidence.businesses import ensure_connection
 from finance_os.evidence.database import Database
 from finance_os.evidence.windows import Days
-from finance_os.readiness import verdicts
 from finance_os_tests.defs.conftest import Installation, days_ago, today_of
+from finance_os_tests.readiness.recorded import latest_verdicts
 
 BUSINESSES = ("acme", "globex")
 BY_DAY = ("trace", "idempotency", "completeness")
@@ -44,7 +44,7 @@ def metadata_of(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
 
 def statuses(database: Database, object_type: str, check: str, days: Days, system: str = "stripe") -> dict[Any, str]:
     """Business and day → status of the last recorded verdict."""
-    rows = verdicts.latest(database, system, object_type, check, days)
+    rows = latest_verdicts(database, system, object_type, check, days)
     return {(row["business_id"], row["partition_day"]): row["status"] for row in rows}
 
 
@@ -200,7 +200,7 @@ def test_one_bad_day_in_a_range_is_the_only_blocked_one_and_fails_the_run(
     assert shown["idempotency"].metadata["blocker"].value == "idempotency_replay_would_add_rows"
     [recorded] = [
         row
-        for row in verdicts.latest(database, "stripe", "stripe_event", "idempotency", Days(bad, bad))
+        for row in latest_verdicts(database, "stripe", "stripe_event", "idempotency", Days(bad, bad))
         if row["business_id"] == "globex"
     ]
     assert shown["idempotency"].metadata["evidence hash"].value == recorded["evidence_hash"]

@@ -8,8 +8,8 @@ import pytest
 from finance_os import settings as settings_module
 from finance_os.defs.location import build_defs
 from finance_os.evidence.businesses import ensure_business, ensure_connection
-from finance_os.evidence.scheduled_syncs import outcomes
 from finance_os.evidence.windows import Days
+from finance_os.readiness.scheduled_sync import Outcome, latest_scheduled_sync
 from finance_os.sources.registry import SOURCES
 from finance_os.sources.source import Cadence
 from finance_os_tests.defs.conftest import Installation, days_ago, schedule_tick
@@ -108,9 +108,11 @@ def test_the_outcome_of_a_scheduled_sync_is_seen_where_a_run_never_started(insta
     result = installation.run("stripe", ["stripe_payout"], Days(first, last), tags=stripe.tags)
     assert result.success
     scheduled = stripe.tags["finance_os/scheduled_sync"]
-    found = outcomes(installation.database, "acme", scheduled)
-    assert found["gravity"] == {"running": 0, "succeeded": 0, "failed": 0, "skipped": 0}
-    assert found["stripe"]["succeeded"] > 0
+    found = latest_scheduled_sync(installation.database, SOURCES, "acme")
+    assert found.scheduled_sync_id == scheduled
+    became = {each.source_system: each.outcome for each in found.connectors}
+    assert became.pop("stripe") is Outcome.MISSING  # one of its object types was read, and the others were not begun
+    assert set(became.values()) == {Outcome.MISSING}
     runs = installation.database.fetch(
         "SELECT trigger, scheduled_sync_id, dagster_run_id FROM finance_os.source_sync_runs"
     )

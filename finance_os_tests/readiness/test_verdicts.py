@@ -16,6 +16,7 @@ from finance_os.readiness.verdicts import Status, Verdict
 from finance_os.sources.registry import SOURCES
 from finance_os_tests.evidence.staged import OBJECT, page, record, stage
 from finance_os_tests.readiness.planted import DAY_1, DAY_2, DAY_3, DAYS, SUBJECT, forge, stage_days
+from finance_os_tests.readiness.recorded import latest_verdicts
 
 READY = Verdict("acme", "stripe", OBJECT, "trace", DAY_1, Status.READY, None, None, "aaaaaaaaaaaa", {"rows": 2})
 BLOCKED = replace(
@@ -31,7 +32,7 @@ def test_the_last_verdict_of_a_business_and_day_counts(
     verdicts.record(database, [READY, other_day, other_business], "run-1")
     verdicts.record(database, [BLOCKED], "run-2")
     verdicts.record(database, [replace(READY, check="completeness"), replace(READY, object_type="stripe_charge")])
-    found = verdicts.latest(database, "stripe", OBJECT, "trace", Days(DAY_1, DAY_3))
+    found = latest_verdicts(database, "stripe", OBJECT, "trace", Days(DAY_1, DAY_3))
     assert [(row["business_id"], row["partition_day"], row["status"], row["dagster_run_id"]) for row in found] == [
         ("acme", DAY_1, "blocked", "run-2"),
         ("acme", DAY_2, "ready", "run-1"),
@@ -41,18 +42,18 @@ def test_the_last_verdict_of_a_business_and_day_counts(
     assert found[0]["evidence_hash"] == "bbbbbbbbbbbb"
     assert found[0]["details"] == {"rows": 2, "remedy": "Look."}
     assert found[1]["details"] == {"rows": 2}
-    [only] = verdicts.latest(database, "stripe", OBJECT, "trace", Days(DAY_2, DAY_2))
+    [only] = latest_verdicts(database, "stripe", OBJECT, "trace", Days(DAY_2, DAY_2))
     assert only["partition_day"] == DAY_2
 
 
 def test_verdicts_of_now_and_of_days_are_kept_apart(database: Database, acme: Connection) -> None:
     of_now = replace(READY, check="freshness", day=None)
     verdicts.record(database, [of_now, replace(of_now, status=Status.STALE, blocker="freshness_sla_exceeded")])
-    [row] = verdicts.latest(database, "stripe", OBJECT, "freshness")
+    [row] = latest_verdicts(database, "stripe", OBJECT, "freshness")
     assert (row["status"], row["partition_day"]) == ("stale", None)
-    assert verdicts.latest(database, "stripe", OBJECT, "freshness", DAYS) == []
+    assert latest_verdicts(database, "stripe", OBJECT, "freshness", DAYS) == []
     verdicts.record(database, [READY])
-    assert verdicts.latest(database, "stripe", OBJECT, "trace") == []
+    assert latest_verdicts(database, "stripe", OBJECT, "trace") == []
 
 
 def test_a_recorded_verdict_cannot_be_changed(database: Database, owner: Database, acme: Connection) -> None:
@@ -60,7 +61,7 @@ def test_a_recorded_verdict_cannot_be_changed(database: Database, owner: Databas
     for each in (database, owner):
         with pytest.raises(psycopg.errors.InsufficientPrivilege), each.transaction() as connection:
             connection.execute("UPDATE finance_os.check_results SET status = 'ready', blocker = NULL")
-    [row] = verdicts.latest(database, "stripe", OBJECT, "trace", DAYS)
+    [row] = latest_verdicts(database, "stripe", OBJECT, "trace", DAYS)
     assert row["status"] == "blocked"
 
 
@@ -68,7 +69,7 @@ def test_a_verdict_is_ready_or_has_a_blocker(database: Database, acme: Connectio
     for wrong in (replace(READY, blocker="but"), replace(BLOCKED, blocker=None)):
         with pytest.raises(psycopg.errors.CheckViolation):
             verdicts.record(database, [READY, wrong])
-    assert verdicts.latest(database, "stripe", OBJECT, "trace", DAYS) == []  # all or none
+    assert latest_verdicts(database, "stripe", OBJECT, "trace", DAYS) == []  # all or none
 
 
 def test_the_worst_verdict_is_the_blocked_one() -> None:
@@ -98,7 +99,7 @@ def test_judging_records_what_every_check_finds(
         "completeness": 6,
     }
     for check in found:
-        recorded = verdicts.latest(database, "stripe", OBJECT, check, None if check == "freshness" else DAYS)
+        recorded = latest_verdicts(database, "stripe", OBJECT, check, None if check == "freshness" else DAYS)
         assert len(recorded) == len(found[check])
         for row in recorded:
             is_forged = (check, row["business_id"], row["partition_day"]) == ("idempotency", "globex", DAY_2)
