@@ -4,6 +4,7 @@ An unset FINANCE_OS_DATABASE_URL means the embedded PostgreSQL. A source that ha
 by the sandbox; one that has any is left alone.
 """
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,13 +32,17 @@ class Stack:
     sandbox: Running | None
 
 
+class StackRuns(LookupError):
+    """Another stack runs over the same folder: two daemons would both take what waits in its one Dagster."""
+
+
 @contextmanager
 def running_stack(settings: Settings, *, days: int, size: int = 20, seed: int = 7) -> Iterator[Stack]:
     """Start what is missing and migrate the database; the sandbox stops at the end of the block.
 
     The embedded PostgreSQL stops when the last process that uses it exits.
 
-    `days`, `size` (advertisers) and `seed` are those of the sandbox's company.
+    `days`, `size` (advertisers) and `seed` are those of the sandbox's company. Raises `StackRuns`.
     """
     environment = dict(os.environ)
     simulated = tuple(
@@ -46,6 +51,7 @@ def running_stack(settings: Settings, *, days: int, size: int = 20, seed: int = 
         if source.credentials and not any(environment.get(name) for name in (*source.credentials, *source.options))
     )
     with ExitStack() as started:
+        started.enter_context(_alone(settings.home))
         server = None
         if settings.database_url is None or simulated:
             server = embedded.start(settings.home / "postgres")
@@ -91,6 +97,25 @@ def inbox(settings: Settings, source_system: str) -> Path | None:
 def checkout() -> Path:
     """The folder that holds dagster.yaml and workspace.yaml."""
     return Path(__file__).parents[2]
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Hold the folder; a process that dies lets go of it."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "stack.lock").open("a+") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.seek(0)
+            raise StackRuns(
+                f"Another stack runs over {home.absolute()} (process {held.read() or 'unknown'}): stop it, or give "
+                "this one another folder with FINANCE_OS_HOME."
+            ) from None
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
+        yield
 
 
 def _only_of(simulated: Iterable[str], variables: Mapping[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 from finance_os.evidence import embedded
 from finance_os.evidence.database import Database, schema_state
 from finance_os.local.dagster_process import DagsterDidNotStart, free_port, running_dagster
-from finance_os.local.stack import inbox, running_stack
+from finance_os.local.stack import StackRuns, inbox, running_stack
 from finance_os.settings import Settings
 from finance_os.sources.registry import SOURCES
 from finance_os_tests.conftest import create_database, drop_database
@@ -95,6 +95,25 @@ def test_a_vendor_that_is_pointed_elsewhere_is_not_replaced(
     finally:
         drop_database(server_url, "gravity")
         drop_database(server_url, "redshift")
+
+
+def test_a_second_stack_over_one_folder_is_refused(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(embedded, "start", refuse_to_start)
+    monkeypatch.setenv("FINANCE_OS_DATABASE_URL", empty_url)
+    for source in SOURCES:
+        for name in source.credentials:
+            monkeypatch.setenv(name, ELSEWHERE)
+    for _ in range(2):  # the folder is free again when the first one has ended
+        with running_stack(Settings(), days=3):
+            with pytest.raises(StackRuns) as refused, running_stack(Settings(), days=3):
+                pass
+            assert f"(process {os.getpid()})" in str(refused.value)
+            monkeypatch.setenv("FINANCE_OS_HOME", str(tmp_path / "another"))
+            with running_stack(Settings(), days=3):
+                pass
+            monkeypatch.setenv("FINANCE_OS_HOME", str(tmp_path / "home"))
 
 
 def test_an_empty_variable_counts_as_not_set(empty_url: str, server_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
