@@ -18,6 +18,7 @@ from finance_os.evidence.database import Database, DatabaseConnection
 from finance_os.evidence.extraction import Request, SourceError
 from finance_os.evidence.staging import Tally, stage
 from finance_os.evidence.sync_runs import Origin, Read, SyncRun
+from finance_os.observability import happened
 
 
 class CannotTry(SourceError):
@@ -198,7 +199,9 @@ def perform(
                     tally = stage(database, connection, run, extraction, chunk_rows=chunk_rows, progress=told)
                     requested = dict(requested()).copy  # the source may forget it when it is closed
                     cover = extraction.findings_cover
-            return complete(database, connection, run, tally, requested(), findings_cover=cover)
+            row = complete(database, connection, run, tally, requested(), findings_cover=cover)
+            happened.sync_run_succeeded(row)
+            return row
         except BaseException as error:
             with _original(error), _usable(database, connection) as usable:
                 _record_failure(database, usable, run, error, requested, committed)
@@ -216,6 +219,9 @@ def _record_failure(
     committed: int,
 ) -> None:
     """End a run as what `error` makes of it."""
+    code = error.code if isinstance(error, SourceError) else "internal_error"
+    code = code if isinstance(error, Exception) else "interrupted"
+    happened.sync_run_ended(run.key, run.read.kind, "skipped" if isinstance(error, CannotTry) else "failed", code)
     if isinstance(error, CannotTry):
         sync_runs.skip(database, connection, run, error.code, error.message)
     elif isinstance(error, SourceError):

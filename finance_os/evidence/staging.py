@@ -6,6 +6,7 @@ so memory stays flat however much is read.
 `decisions` says what a chunk changes, `commit` writes it.
 """
 
+import gc
 import queue
 import sys
 import threading
@@ -112,7 +113,7 @@ def _ahead(items: Generator[Chunk | Item]) -> Generator[Chunk | Item]:
             put(None, error)
 
     thread = threading.Thread(target=draw, name="extraction", daemon=True)
-    with _switching_quickly():
+    with _undisturbed():
         thread.start()
         try:
             while True:
@@ -128,17 +129,19 @@ def _ahead(items: Generator[Chunk | Item]) -> Generator[Chunk | Item]:
 
 
 @contextmanager
-def _switching_quickly() -> Iterator[None]:
-    """Let threads take turns more often for as long as anything is being staged in this process.
+def _undisturbed() -> Iterator[None]:
+    """Let threads take turns more often, and the collector pass over what was there before, while anything is staged.
 
     COPY waits for the server's socket hundreds of times a second; each time, getting the interpreter back from a
-    busy extraction costs a switch interval, while the server idles.
+    busy extraction costs a switch interval, while the server idles. And the many new objects of a page make the
+    collector walk, again and again, through all that a process with Dagster in it holds.
     """
     global _staging, _usual_interval
     with _counting:
         if not _staging:
             _usual_interval = sys.getswitchinterval()
             sys.setswitchinterval(min(_usual_interval, _SWITCH_SECONDS))
+            gc.freeze()
         _staging += 1
     try:
         yield
@@ -147,3 +150,4 @@ def _switching_quickly() -> Iterator[None]:
             _staging -= 1
             if not _staging:
                 sys.setswitchinterval(_usual_interval)
+                gc.unfreeze()

@@ -1,5 +1,6 @@
 """Sync runs: begun visibly, ended with a reason, gone on with after a crash by one worker, in any order of ends."""
 
+import gc
 import os
 import socket
 import subprocess
@@ -924,10 +925,10 @@ def test_at_most_one_chunk_waits(database: Database, acme: Connection) -> None:
     assert len(ahead) == 12
 
 
-def test_the_switch_interval_is_put_back_by_the_last_of_several(
+def test_the_interpreter_is_as_before_once_the_last_of_several_ended(
     database: Database, acme: Connection, globex: Connection
 ) -> None:
-    usual = sys.getswitchinterval()
+    usual, left_alone = sys.getswitchinterval(), gc.get_freeze_count()
     first_ends = threading.Event()
 
     def items(request: Request) -> Iterator[Item]:
@@ -939,11 +940,12 @@ def test_the_switch_interval_is_put_back_by_the_last_of_several(
     while not heads(database):
         time.sleep(0.01)
     stage(database, globex, page(record("in_1")))
-    during = sys.getswitchinterval()
+    during, put_aside = sys.getswitchinterval(), gc.get_freeze_count()
     first_ends.set()
     thread.join()
     assert during < usual
-    assert sys.getswitchinterval() == usual
+    assert put_aside > left_alone
+    assert (sys.getswitchinterval(), gc.get_freeze_count()) == (usual, 0)
 
 
 # --- several reads at once: whatever order they end in, the heads are the same
