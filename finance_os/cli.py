@@ -10,8 +10,12 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 
-from finance_os.commands import alerts, backtest, checkpoint, deploy, policy, qbo, web, webhooks
+from finance_os.commands import alerts, artifacts, backtest, checkpoint, deploy, policy, qbo, web, webhooks
+from finance_os.commands import metrics as show_metrics
 from finance_os.commands.opened import console, errors, opened_database, require_business
+from finance_os.commands.replay import replay
+from finance_os.commands.trace import trace
+from finance_os.observability import logs, metrics
 from finance_os.settings import Settings
 
 app = typer.Typer(
@@ -34,7 +38,11 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(backtest.app, name="backtest")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(qbo.app, name="qbo")
+app.add_typer(artifacts.app, name="artifacts")
 app.command("web")(web.web)
+app.command("replay")(replay)
+app.command("metrics")(show_metrics.metrics)
+app.command("trace")(trace)
 
 
 def main() -> None:
@@ -52,6 +60,8 @@ def main() -> None:
     from finance_os.readiness.policies import PolicyGated
 
     try:
+        logs.configure()
+        metrics.start()
         app()
     except (
         SchemaNotCurrent,

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
-from urllib.parse import urlsplit, urlunsplit
 
 import typer
 from rich.table import Table
@@ -123,32 +122,15 @@ def policy_revoke(
 @app.command("approver")
 def policy_approver(name: Annotated[str, typer.Argument(help="The login: letters, digits and underscores.")]) -> None:
     """Make a login that can approve, on the embedded server, and print the variable to approve as it."""
-    import psycopg
-    from psycopg import sql
+    from finance_os.local.approver import make_approver
 
-    settings = Settings()
-    if settings.database_url is not None:
+    if Settings().database_url is not None:
         raise PolicyRefused(
             "The server in FINANCE_OS_DATABASE_URL is not ours to make logins on. Its administrator can run: "
             f"{HOW_TO_MAKE_AN_APPROVER.replace('bob', name)}"
         )
-    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", name) or name.startswith(("pg_", "finance_os")):
-        raise PolicyRefused(f"{name!r} is no name for a login: use small letters, digits and underscores.")
-    with opened_database() as database, psycopg.connect(database.url, autocommit=True) as connection:
-        role, group = sql.Identifier(name), sql.Identifier(APPROVER_ROLE)
-        known = connection.execute(
-            "SELECT rolsuper OR pg_has_role(rolname, 'finance_os_application', 'MEMBER') FROM pg_roles "
-            "WHERE rolname = %s",
-            (name,),
-        ).fetchone()
-        if known and known[0]:
-            raise PolicyRefused(f"{name} is a login that can do more than approve: choose another name.")
-        if known:
-            connection.execute(sql.SQL("GRANT {} TO {}").format(group, role))
-        else:
-            connection.execute(sql.SQL("CREATE ROLE {} LOGIN IN ROLE {}").format(role, group))
-        parts = urlsplit(database.url)
-    address = urlunsplit(parts._replace(netloc=f"{name}:@{parts.netloc.rpartition('@')[2]}"))
+    with opened_database() as database:
+        address = make_approver(database, name)
     console.print(f"export FINANCE_OS_APPROVER_DATABASE_URL='{address}'", soft_wrap=True, markup=False, highlight=False)
 
 

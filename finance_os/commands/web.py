@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from finance_os.commands.opened import console, errors, opened_database
+from finance_os.observability import logs, metrics
 from finance_os.settings import Settings
 
 
@@ -24,9 +25,11 @@ def web(
     import uvicorn
 
     from finance_os.web.app import create_app
+    from finance_os.web.watched import watched
 
     with opened_database(require_schema=False) as database:
         app = create_app(database, Settings(), (host, *(allow_host or ())))
+        metrics.watch(watched(database))
         config = uvicorn.Config(
             app,
             host=host,
@@ -52,4 +55,6 @@ def _is_loopback(host: str) -> bool:
 
 
 if __name__ == "__main__":
+    logs.configure()
+    metrics.start()
     typer.run(web)

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from finance_os.evidence.database import Database
 from finance_os.evidence.windows import Days
 from finance_os.local.dagster_process import running_dagster
+from finance_os.local.demo_export import post_to_quickbooks
 from finance_os.local.demo_failed import DemoFailed
 from finance_os.local.demo_gate import work_through_the_gate
 from finance_os.local.graphql import DagsterGraphQL, RunState
@@ -32,7 +33,7 @@ PLAIN_LINES_EVERY = 10.0
 
 
 def run_demo(settings: Settings, console: Console, *, days: int, size: int) -> None:
-    """Start everything, backfill `days` of every source, hand in bank files, wait, and print what is staged and ready.
+    """Backfill `days` of every source, hand in bank files, open the gate, post to QuickBooks, and print what is ready.
 
     Raises `DemoFailed` if a run failed or did not end in time. Nothing is left running either way.
     """
@@ -40,7 +41,7 @@ def run_demo(settings: Settings, console: Console, *, days: int, size: int) -> N
     console.rule("Finance OS demo")
     log = settings.home.absolute() / "logs" / "dagster.log"
     console.print("Starting PostgreSQL and the vendor sandbox …")
-    with running_stack(settings, days=days, size=size) as stack:
+    with running_stack(settings, days=days, size=size, export=True) as stack:
         for source in SOURCES:
             if source.credentials:
                 where = "sandbox" if source.system in stack.simulated else "as configured in the environment"
@@ -51,7 +52,7 @@ def run_demo(settings: Settings, console: Console, *, days: int, size: int) -> N
             graphql = DagsterGraphQL(dagster.address)
             span = _main_job(settings, console, stack, graphql, days)
             inboxes = _inboxes(settings)
-            work_through_the_gate(
+            is_open = work_through_the_gate(
                 console,
                 stack,
                 graphql,
@@ -59,6 +60,8 @@ def run_demo(settings: Settings, console: Console, *, days: int, size: int) -> N
                 settings.business,
                 lambda: _waiting_files(inboxes) + _unstaged_drops(stack.database),
             )
+            if is_open:
+                post_to_quickbooks(console, stack, graphql, settings.business, own=settings.database_url is None)
             console.print("Stopping Dagster …")
         print_summary(stack.database, console)
         for row in stack.database.fetch("SELECT business_id FROM finance_os.businesses ORDER BY 1"):
@@ -76,7 +79,8 @@ def run_demo(settings: Settings, console: Console, *, days: int, size: int) -> N
 def _main_job(settings: Settings, console: Console, stack: Stack, dagster: DagsterGraphQL, days: int) -> Days:
     """Backfill every source that is read daily and stage the files; the days that were asked for."""
     today = datetime.now(UTC).astimezone(ZoneInfo(settings.timezone)).date()
-    span = Days(max(today - timedelta(days=days - 1), settings.start_date), today)
+    # From before the company began, in whatever time zone: an export has to know all that QuickBooks holds.
+    span = Days(max(today - timedelta(days=days + 1), settings.start_date), today)
     began = time.time()
     backfills: dict[str, tuple[str, int]] = {}
     for source in SOURCES:

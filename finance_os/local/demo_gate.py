@@ -47,14 +47,17 @@ def work_through_the_gate(
     span: Days,
     business_id: str,
     files_to_go: Callable[[], int],
-) -> None:
-    """Ask for the backtest before and after the blockers are worked off, and say what came of it."""
+) -> bool:
+    """Ask for the backtest before and after the blockers are worked off, and say what came of it.
+
+    Whether the gate is open now; it was not worked on where no whole month lies in `span`.
+    """
     months = whole_months(span)
     if not months:
         console.print(
             f"No whole month lies in {span}, so the backtest has nothing to compare: ask for 62 days or more to see it."
         )
-        return
+        return False
     console.rule("The gate")
     names = ", ".join(map(str, months))
     console.print(f"Asking for the backtest of {names} …")
@@ -105,6 +108,7 @@ def work_through_the_gate(
             f"{shown.money(stored.result.totals['spend_microdollars'])} USD of spend; result {stored.result_hash[:12]}"
         )
     console.print("`finance-os backtest show MONTH` has every row, `finance-os backtest trace` its raw records.")
+    return True
 
 
 def _backtest(dagster: DagsterGraphQL, months: Iterable[Month], when: str) -> list[RunState]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from finance_os.evidence import embedded
 from finance_os.evidence.database import Database, migrate
+from finance_os.local.export_setting import RULES, export_variables
 from finance_os.sandbox.process import Running, running_sandbox
 from finance_os.settings import Settings
 from finance_os.sources.registry import SOURCES
@@ -37,12 +38,15 @@ class StackRuns(LookupError):
 
 
 @contextmanager
-def running_stack(settings: Settings, *, days: int, size: int = 20, seed: int = 7) -> Iterator[Stack]:
+def running_stack(
+    settings: Settings, *, days: int, size: int = 20, seed: int = 7, export: bool = False
+) -> Iterator[Stack]:
     """Start what is missing and migrate the database; the sandbox stops at the end of the block.
 
     The embedded PostgreSQL stops when the last process that uses it exits.
 
-    `days`, `size` (advertisers) and `seed` are those of the sandbox's company. Raises `StackRuns`.
+    `days`, `size` (advertisers) and `seed` are those of the sandbox's company. With `export` the sandbox's Stripe is
+    exported to the sandbox's QuickBooks, unless rules are set. Raises `StackRuns`.
     """
     environment = dict(os.environ)
     simulated = tuple(
@@ -79,6 +83,8 @@ def running_stack(settings: Settings, *, days: int, size: int = 20, seed: int = 
                 )
             )
             environment |= _only_of(simulated, sandbox.env)
+            if export and {"stripe", "quickbooks"} <= set(simulated) and not environment.get(RULES):
+                environment |= export_variables(sandbox, settings.business, settings.timezone)
         environment |= {
             "FINANCE_OS_HOME": str(settings.home.absolute()),
             "FINANCE_OS_DROPS": settings.drops_location,

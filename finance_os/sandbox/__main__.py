@@ -18,6 +18,9 @@ import uvicorn
 
 from . import baseline, rho
 from .open_rooms import ROOMS, Place, open_rooms
+from .plaid import PlaidRoom
+from .quickbooks import QuickBooksRoom
+from .quickbooks import webhooks as quickbooks
 from .server import Company, Sandbox, company
 from .world import World
 
@@ -38,7 +41,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--redshift-database", default="redshift")
     parser.add_argument("--drops", type=Path, help="folder for bank exports; filled at start")
     parser.add_argument("--baselines", type=Path, help="folder for finance's workbook; filled at start")
-    parser.add_argument("--webhook-url")
+    parser.add_argument("--webhook-url", help="where Stripe's webhooks of every company go")
+    parser.add_argument("--quickbooks-webhook-url", help="where those of the Intuit app go, for every company together")
+    parser.add_argument("--quickbooks-webhook-form", choices=("cloudevents", "notifications"), default="cloudevents")
+    parser.add_argument("--plaid-webhook-url", nargs="*", default=[], help="where Plaid's go, one URL a company")
     parser.add_argument("--rate-limit", type=float, help="requests a second and account")
     parser.add_argument("--rooms", nargs="*", default=list(ROOMS), help="vendors to serve beside Stripe")
     parser.add_argument("--exit-with-parent", action="store_true", help="leave when standard input ends")
@@ -65,6 +71,8 @@ def _companies(arguments: argparse.Namespace) -> list[Company]:
     until = until if until.tzinfo else until.replace(tzinfo=UTC)
     start = (until - timedelta(days=arguments.days)).astimezone(UTC).date()
     companies: list[Company] = []
+    url, form = arguments.quickbooks_webhook_url, arguments.quickbooks_webhook_form
+    intuit = quickbooks.Webhooks(url, form=form) if url else None
     for number in range(arguments.accounts):
         suffix = f"_{number + 1}" if number else ""
         world = _build(arguments.seed + number * 1_000_003, start, until, arguments.size)
@@ -90,6 +98,11 @@ def _companies(arguments: argparse.Namespace) -> list[Company]:
                 rooms=open_rooms(arguments.rooms, world, place if arguments.gravity_admin_url else None),
             )
         )
+        for room in companies[-1].rooms:
+            if isinstance(room, QuickBooksRoom):
+                room.tell(intuit)
+            elif isinstance(room, PlaidRoom) and number < len(arguments.plaid_webhook_url):
+                room.webhooks.subscribe(arguments.plaid_webhook_url[number])
     return companies
 
 

@@ -385,7 +385,19 @@ class Billing:
         self._cancel_payments(invoice, "void_invoice")
         self.books.change(invoice, "invoice.updated", status="void", amount_remaining=0, voided_at=self.ledger.now)
         self.ledger.emit("invoice.voided", invoice)
+        self._give_back(invoice)
         self.books.bill_state(invoice, state="void")
+
+    def _give_back(self, invoice: Invoice) -> None:
+        """What the customer's balance had settled of a voided invoice is the customer's again.
+
+        https://docs.stripe.com/changelog/2019-12-03/customer-balances-returned-voided-invoices
+        """
+        moves = self.ledger.rows("customer_balance_transaction", customer=invoice.customer)
+        applied = sum(e.amount for e in moves if (e.type, e.invoice) == ("applied_to_invoice", invoice.id))
+        customer: Customer = self.ledger.one("customer", invoice.customer)
+        if applied and not customer.deleted:
+            self.books.move_balance(customer, -applied, "unapplied_from_invoice", None, invoice=invoice.id)
 
     def _cancel_payments(self, invoice: Invoice, reason: str) -> None:
         for payment in self.ledger.rows("invoice_payment", invoice=invoice.id):

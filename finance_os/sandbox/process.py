@@ -67,6 +67,8 @@ def running_sandbox(
     drops: Path | None = None,
     baselines: Path | None = None,
     webhook_url: str | None = None,
+    quickbooks_webhook_url: str | None = None,
+    plaid_webhook_urls: Sequence[str] = (),
     rate_limit: float | None = None,
     rooms: Sequence[str] | None = (),
 ) -> Iterator[Running]:
@@ -87,11 +89,14 @@ def running_sandbox(
         "--drops": drops,
         "--baselines": baselines,
         "--webhook-url": webhook_url,
+        "--quickbooks-webhook-url": quickbooks_webhook_url,
         "--rate-limit": rate_limit,
     }
     given = [text for name, value in options.items() if value is not None for text in (name, str(value))]
     if rooms is not None:
         given += ["--rooms", *rooms]
+    if plaid_webhook_urls:
+        given += ["--plaid-webhook-url", *plaid_webhook_urls]
     process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
         [sys.executable, "-m", "finance_os.sandbox", "--exit-with-parent", *given],
         stdin=subprocess.PIPE,

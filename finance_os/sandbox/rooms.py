@@ -1,7 +1,7 @@
 """What every vendor's room in the sandbox has, so that one server can serve them all."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from starlette.types import ASGIApp
 
@@ -40,4 +40,13 @@ class Room(Protocol):
 
     def close(self) -> None:
         """Give back what it holds."""
+        ...
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A room that tells of changes by webhooks, once it knows where to (`change("subscribe", url=…)`)."""
+
+    async def deliver(self) -> None:
+        """Send what has changed, and wait until it has arrived or was given up."""
         ...

@@ -23,7 +23,7 @@ from . import gravity as product
 from .currency import EXPONENTS
 from .faults import Faults, Rule
 from .ids import letters
-from .rooms import Room
+from .rooms import Room, Tells
 from .states import Record
 from .stripe import PERMISSIONS, Key, StripeApp
 from .stripe_faults import stripe_fault
@@ -226,6 +226,9 @@ class Sandbox:
             product.advance(company.gravity, company.world)
         if company.webhook is not None:
             await company.webhook.deliver()
+        for room in company.rooms:
+            if isinstance(room, Tells):
+                await room.deliver()
 
     async def _faults(self, request: Request) -> Any:
         if request.method == "POST":

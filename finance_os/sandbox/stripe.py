@@ -255,6 +255,9 @@ class StripeApp:
         for name, chosen, value in asked.filters:
             if chosen.names is not None and ledger.find(chosen.names, value) is None:
                 raise missing(chosen.names, value, param=name, status=400)
+            if name == "payout" and not ledger.render(ledger.one("payout", value))["automatic"]:
+                message = "Balance transaction history can only be filtered on automatic transfers, not manual."
+                raise StripeError(400, message)
             if rows is None and chosen.group is not None:
                 rows = ledger.rows(kind, **{chosen.group: value})
             else:

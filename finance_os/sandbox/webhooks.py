@@ -1,18 +1,22 @@
-"""Delivers events to a webhook endpoint as Stripe does: signed, several at once, in no promised order, tried again.
+"""Delivers events to a webhook endpoint as vendors do: signed, several at once, in no promised order, tried again.
 
-https://docs.stripe.com/webhooks#verify-manually
+Signed as Stripe signs unless told otherwise. https://docs.stripe.com/webhooks#verify-manually
 """
 
 import asyncio
 import hashlib
 import hmac
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import httpx
 
 _AT_ONCE = 8
 _TRIES = 3
+
+Headers = Callable[[bytes, str], Mapping[str, str]]
+"""The headers of one try: they are told the body and the secret."""
 
 
 def sign(payload: bytes, secret: str, timestamp: int) -> str:
@@ -21,15 +25,25 @@ def sign(payload: bytes, secret: str, timestamp: int) -> str:
     return f"t={timestamp},v1={digest}"
 
 
+def stripe_headers(payload: bytes, secret: str) -> dict[str, str]:
+    """What Stripe sends with an event."""
+    return {
+        "content-type": "application/json; charset=utf-8",
+        "stripe-signature": sign(payload, secret, int(time.time())),
+        "user-agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
+    }
+
+
 @dataclass(slots=True)
 class Endpoint:
-    """Where the events of one account go, and what became of them."""
+    """Where the events of one account go, and what became of them. Each try is signed anew by `headers`."""
 
     url: str
     secret: str
     delivered: int = 0
     failed: int = 0
     waiting: list[bytes] = field(default_factory=list)
+    headers: Headers = stripe_headers
 
     async def deliver(self) -> None:
         """Send what waits. An endpoint that does not answer 2xx gets three tries; then the event counts as failed."""
@@ -46,13 +60,8 @@ class Endpoint:
         async with gate:
             for attempt in range(_TRIES):
                 await asyncio.sleep(0.2 * attempt)
-                headers = {
-                    "content-type": "application/json; charset=utf-8",
-                    "stripe-signature": sign(event, self.secret, int(time.time())),
-                    "user-agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
-                }
                 try:
-                    answer = await client.post(self.url, content=event, headers=headers)
+                    answer = await client.post(self.url, content=event, headers=self.headers(event, self.secret))
                 except httpx.HTTPError:
                     continue
                 if answer.is_success:

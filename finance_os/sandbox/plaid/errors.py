@@ -78,6 +78,21 @@ def invalid_account() -> PlaidFault:
     return PlaidFault("INVALID_INPUT", "INVALID_ACCOUNT_ID", "failed to find requested account ID for requested item")
 
 
+def invalid_key_id() -> PlaidFault:
+    return PlaidFault(
+        "INVALID_INPUT",
+        "INVALID_WEBHOOK_VERIFICATION_KEY_ID",
+        "invalid key_id provided. note that key_ids are specific to Plaid environments, and verification requests must "
+        "be made to the same environment that the webhook was sent from",
+    )
+
+
+def no_webhook() -> PlaidFault:
+    return PlaidFault(
+        "SANDBOX_ERROR", "SANDBOX_WEBHOOK_INVALID", "webhook for this item is either not set up, or invalid"
+    )
+
+
 def item_removed() -> PlaidFault:
     return PlaidFault(
         "ITEM_ERROR",

@@ -77,7 +77,7 @@ class Feed:
         self.planted: list[Planted] = []
         self.forced_mutations = 0
         self._nonce = nonce
-        self._log: list[tuple[What, Transaction]] = []
+        self.log: list[tuple[What, Transaction]] = []
         self._lines = 0
         self._payouts = 0
         self._by_hand = 0
@@ -145,7 +145,7 @@ class Feed:
                 self.planted.append(Planted(kind, "plaid", posted.id, f"{posted.amount} cents on {posted.day}"))
 
     def _record(self, what: What, transaction: Transaction) -> None:
-        self._log.append((what, transaction))
+        self.log.append((what, transaction))
         if what == "removed":
             del self.present[transaction.id]
         else:
@@ -203,11 +203,11 @@ class Feed:
         """The next `count` changes of an update. PlaidFault: a foreign cursor, or a log that changed under way."""
         at = self._read(cursor) if cursor else _Cursor(self._nonce, 0, 0, 0)
         if at.taken == 0:
-            at.last = len(self._log)
+            at.last = len(self.log)
         elif self.forced_mutations:
             self.forced_mutations -= 1
             raise errors.mutation()
-        elif at.last != len(self._log):
+        elif at.last != len(self.log):
             raise errors.mutation()
         changes = self._changes(at.first)
         page = changes[at.taken : at.taken + count]
@@ -220,7 +220,7 @@ class Feed:
         """What came of the log from a position on: each transaction once, a removed one beside what replaced it."""
         started: dict[str, What] = {}
         last: dict[str, tuple[What, Transaction]] = {}
-        for what, transaction in self._log[first:]:
+        for what, transaction in self.log[first:]:
             started.setdefault(transaction.id, what)
             last[transaction.id] = what, transaction
         changes: list[tuple[What, Transaction]] = []

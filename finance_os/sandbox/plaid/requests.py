@@ -53,6 +53,15 @@ def _cursor(name: str, value: Any) -> str:
     return value or ""
 
 
+def _address(name: str, value: Any) -> str | None:
+    """A URL; null and an empty string mean none."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+        raise errors.invalid_field(f"{name} must be a valid URL")
+    return value
+
+
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise errors.invalid_field(f"{name} must be a boolean")
@@ -166,6 +175,16 @@ SHAPES: dict[str, Shape] = {
         ("institution_id", "initial_products"),
     ),
     "/item/public_token/exchange": Shape({**_KEYS, "public_token": _text}, ("public_token",)),
+    "/item/webhook/update": Shape({**_ITEM, "webhook": _address}, ("access_token",)),
+    "/webhook_verification_key/get": Shape({**_KEYS, "key_id": _text}, ("key_id",)),
+    "/sandbox/item/fire_webhook": Shape(
+        {
+            **_ITEM,
+            "webhook_type": _one_of("TRANSACTIONS", "ITEM"),
+            "webhook_code": _one_of("SYNC_UPDATES_AVAILABLE", "DEFAULT_UPDATE", "ERROR", "LOGIN_REPAIRED"),
+        },
+        ("access_token", "webhook_code"),
+    ),
 }
 
 

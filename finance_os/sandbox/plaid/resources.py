@@ -109,7 +109,7 @@ def account(account_id: str, company: str, posted: int, pending: int) -> dict[st
     }
 
 
-def item(item_id: str, error: dict[str, Any] | None) -> dict[str, Any]:
+def item(item_id: str, error: dict[str, Any] | None, webhook: str) -> dict[str, Any]:
     return {
         "auth_method": "INSTANT_AUTH",
         "available_products": ["auth", "balance", "identity"],
@@ -122,7 +122,7 @@ def item(item_id: str, error: dict[str, Any] | None) -> dict[str, Any]:
         "item_id": item_id,
         "products": list(PRODUCTS),
         "update_type": "background",
-        "webhook": "",
+        "webhook": webhook,
     }
 
 

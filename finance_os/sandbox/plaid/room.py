@@ -4,6 +4,7 @@ Access tokens and cursors belong to this run of the sandbox: after a restart an 
 old cursor is "not associated with access_token"; item, account and transaction IDs stay what they were.
 """
 
+import asyncio
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal, InvalidOperation
@@ -22,6 +23,7 @@ from ..world import World
 from . import errors, requests, resources
 from .errors import PlaidFault
 from .feed import Feed
+from .webhooks import Webhooks
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _JSON = {"content-type": "application/json"}
@@ -33,6 +35,8 @@ _CHANGES: dict[str, set[str]] = {
     "add_transaction": {"date", "amount", "amount_cents", "name"},
     "mutate_during_pagination": {"times"},
     "item_error": {"on"},
+    "subscribe": {"url"},
+    "rotate_key": set(),
     "list": set(),
 }
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
@@ -52,10 +56,12 @@ class PlaidRoom:
         self.account_id = letters(f"account:{seed}", 37)
         self.access_token = _access_token()
         self.feed = Feed(world, uuid4().hex)
+        self.webhooks = Webhooks(self.item_id, self.feed, seed)
         self._tokens = {self.access_token: True}
         self._public_tokens: set[str] = set()
         self._needs_login = False
         self._requests = 0
+        self._firing: asyncio.Task[None] | None = None
         self._answers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "/transactions/sync": self._sync,
             "/transactions/get": self._get,
@@ -65,6 +71,9 @@ class PlaidRoom:
             "/institutions/get_by_id": self._institution,
             "/sandbox/public_token/create": self._create_public_token,
             "/item/public_token/exchange": self._exchange,
+            "/item/webhook/update": self._update_webhook,
+            "/sandbox/item/fire_webhook": self._fire_webhook,
+            "/webhook_verification_key/get": lambda asked: {"key": self.webhooks.key(asked["key_id"])},
         }
         self.app = Starlette(
             routes=[
@@ -87,6 +96,11 @@ class PlaidRoom:
     def follow(self) -> None:
         """Bring the account up to the world's present."""
         self.feed.follow()
+        self.webhooks.follow()
+
+    async def deliver(self) -> None:
+        """Send the webhooks that wait."""
+        await self.webhooks.deliver()
 
     def fault(self, kind: str) -> tuple[int, dict[str, str], bytes]:
         """Plaid's form of a failure: `429`, `500`, `403`."""
@@ -106,17 +120,21 @@ class PlaidRoom:
         `remove_transaction` (`id`), `modify_transaction` (`id` and `amount`, `amount_cents` or `name`),
         `add_transaction` (`date`, `amount` or `amount_cents`, `name`; posted at once). Amounts have Plaid's sign:
         positive is money out; `amount` is in dollars. `mutate_during_pagination` answers the next `times` (1) requests
-        for a second or later page with the error of that name, `item_error` (`on`) makes the item need a login, `list`
-        gives the IDs of all transactions.
+        for a second or later page with the error of that name, `item_error` (`on`) makes the item need a login,
+        `subscribe` (`url`) sends webhooks there, `rotate_key` signs them with another key, `list` gives the IDs of all
+        transactions. Webhooks of what was changed have been sent when it answers.
         """
         if action not in _CHANGES:
             raise ValueError(f"Plaid cannot {action!r}; it can {', '.join(sorted(_CHANGES))}")
         if unknown := what.keys() - _CHANGES[action]:
             raise ValueError(f"{action} does not know {sorted(unknown)}; it knows {sorted(_CHANGES[action])}")
         try:
-            return self._change(action, what)
+            answer = self._change(action, what)
         except (KeyError, TypeError) as error:
             raise ValueError(f"{action} lacks or does not understand {error}") from None
+        self.webhooks.follow()
+        await self.deliver()
+        return answer
 
     def _change(self, action: str, what: dict[str, Any]) -> Any:
         match action:
@@ -139,7 +157,16 @@ class PlaidRoom:
                 return {"times": self.feed.forced_mutations}
             case "item_error":
                 self._needs_login = bool(what["on"])
+                if self._needs_login:
+                    self.webhooks.tell("ITEM", "ERROR", error=errors.login_required().body(self._request_id()))
+                else:
+                    self.webhooks.tell("ITEM", "LOGIN_REPAIRED")
                 return {"on": self._needs_login}
+            case "subscribe":
+                self.webhooks.subscribe(what["url"])
+                return {"url": self.webhooks.url}
+            case "rotate_key":
+                return {"key_id": self.webhooks.rotate()}
             case _:
                 return sorted(self.feed.present)
 
@@ -226,7 +253,28 @@ class PlaidRoom:
         failed = now if self._needs_login else None
         item = {**self._item(), "created_at": f"{self.world.start.isoformat()}T00:00:00Z"}
         updates = {"last_successful_update": now, "last_failed_update": failed}
-        return {"item": item, "status": {"investments": None, "last_webhook": None, "transactions": updates}}
+        last = self.webhooks.last and {"sent_at": now, "code_sent": self.webhooks.last["webhook_code"]}
+        return {"item": item, "status": {"investments": None, "last_webhook": last, "transactions": updates}}
+
+    def _update_webhook(self, asked: dict[str, Any]) -> dict[str, Any]:
+        self.webhooks.subscribe(asked.get("webhook"))
+        return {"item": self._item()}
+
+    def _fire_webhook(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """https://plaid.com/docs/api/sandbox/#sandboxitemfire_webhook"""
+        if self.webhooks.endpoint is None:
+            raise errors.no_webhook()
+        match asked["webhook_code"]:
+            case "SYNC_UPDATES_AVAILABLE":
+                self.webhooks.updates_available()
+            case "DEFAULT_UPDATE":
+                self.webhooks.tell("TRANSACTIONS", "DEFAULT_UPDATE", new_transactions=0, error=None)
+            case "ERROR":
+                self.webhooks.tell("ITEM", "ERROR", error=errors.login_required().body(self._request_id()))
+            case code:
+                self.webhooks.tell("ITEM", code)
+        self._firing = asyncio.create_task(self.deliver())
+        return {"webhook_fired": True}
 
     def _item_remove(self, _: dict[str, Any]) -> dict[str, Any]:
         self._tokens = dict.fromkeys(self._tokens, False)
@@ -269,7 +317,7 @@ class PlaidRoom:
 
     def _item(self) -> dict[str, Any]:
         error = errors.login_required().body(self._request_id()) if self._needs_login else None
-        return resources.item(self.item_id, error)
+        return resources.item(self.item_id, error, self.webhooks.url)
 
 
 def _access_token() -> str:

@@ -19,6 +19,7 @@ from .faults import Fault, fault_body, gateway_body, system_failure
 from .formats import answer_time
 from .oauth import Connection, OAuthError
 from .realm import Realm
+from .webhooks import Telling, Webhooks
 
 _LIMITS = ("per_minute", "per_second", "batches_per_minute")
 
@@ -93,15 +94,19 @@ class QuickBooksRoom:
         self.connection = TwoApps(seed, clock)
         self.realm = Realm(world.stripe.created)
         self._quickbooks = QuickBooksApp(self.realm, self.realm_id, self.connection, self._set_clock, clock)
-        self.app = self._quickbooks.starlette
+        self.app = Telling(self._quickbooks.starlette)
         chart.found(self.realm, world.stripe.company, world.start)
         self.bookkeeper = Bookkeeper(world, self.realm, self.books_until)
         self.follow()
 
     def env(self, base: str) -> dict[str, str]:
-        """The variables that point a process at this company; the refresh token is the newest one."""
+        """The variables that point a process at this company; the refresh token is the newest one.
+
+        What its webhooks are verified with is among them once they are sent anywhere.
+        """
         base = base.rstrip("/")
-        return {
+        signed = self.app.webhooks
+        return ({"FINANCE_OS_QUICKBOOKS_WEBHOOK_VERIFIER": signed.verifier} if signed else {}) | {
             "FINANCE_OS_QUICKBOOKS_CLIENT_ID": self.connection.client_id,
             "FINANCE_OS_QUICKBOOKS_CLIENT_SECRET": self.connection.client_secret,
             "FINANCE_OS_QUICKBOOKS_REFRESH_TOKEN": self.connection.refresh_token,
@@ -109,6 +114,17 @@ class QuickBooksRoom:
             "FINANCE_OS_QUICKBOOKS_API_BASE": base,
             "FINANCE_OS_QUICKBOOKS_DISCOVERY_URL": f"{base}/.well-known/openid_sandbox_configuration",
         }
+
+    def tell(self, webhooks: Webhooks | None) -> None:
+        """Have an app's webhooks tell of this company's changes from now on, or nobody's."""
+        self.app.webhooks = webhooks
+        if webhooks is not None:
+            webhooks.watch(self.realm_id, self.realm)
+
+    async def deliver(self) -> None:
+        """Send the webhooks of what has changed."""
+        if self.app.webhooks is not None:
+            await self.app.webhooks.deliver()
 
     def follow(self) -> None:
         """Let the bookkeeper do everything that was due until the world's present moment."""
@@ -139,12 +155,22 @@ class QuickBooksRoom:
         `create`, `update`, `delete`, `void` with `entity` and `body` (an update or delete without a SyncToken takes
         the present one, updates are sparse); `rate_limits` with `per_minute`, `per_second`, `batches_per_minute`;
         `revoke` the connection, `reconnect` (gives the new refresh token), `expire_access_tokens`; `connect_writer`
-        connects another app, which is to write, and gives its `client_id`, `client_secret` and `refresh_token`;
+        connects another app, which is to write, and gives its `client_id`, `client_secret` and `refresh_token`, and
+        until when somebody has kept the books by hand;
         `forget_requests`: every `requestid` is forgotten, as after a while; `close_books` with `date` (None opens them
-        again). ValueError for anything else, or where QuickBooks would not allow it.
+        again); `subscribe` with `url` and `form` (cloudevents or notifications) sends webhooks there and gives the
+        `verifier` token. ValueError for anything else, or where QuickBooks would not allow it. Webhooks of what was
+        changed have been sent when it answers.
         """
         self._set_clock()
+        answer = self._change(action, what)
+        await self.deliver()
+        return answer
+
+    def _change(self, action: str, what: dict[str, Any]) -> Any:
         match action:
+            case "subscribe":
+                return self._subscribe(**what)
             case "create" | "update" | "delete" | "void":
                 return self._as_user(action, what)
             case "rate_limits":
@@ -166,6 +192,7 @@ class QuickBooksRoom:
                     "client_id": writer.client_id,
                     "client_secret": writer.client_secret,
                     "refresh_token": writer.refresh_token,
+                    "books_until": self.books_until.isoformat(),
                 }
             case "forget_requests":
                 forgotten = len(self._quickbooks._answered)
@@ -174,6 +201,12 @@ class QuickBooksRoom:
             case "close_books":
                 return self._close_books(what.get("date"))
         raise ValueError(f"QuickBooks cannot {action}")
+
+    def _subscribe(self, url: str | None = None, form: str = "cloudevents") -> dict[str, str | None]:
+        if form not in ("cloudevents", "notifications"):
+            raise ValueError(f"webhooks come as cloudevents or notifications, not as {form}")
+        self.tell(Webhooks(url, form=form) if url else None)
+        return {"url": url, "verifier": self.app.webhooks.verifier if self.app.webhooks else None}
 
     def _as_user(self, action: str, what: dict[str, Any]) -> Any:
         entity, body = str(what.get("entity")), what.get("body")
