@@ -17,7 +17,7 @@ $(READY): pyproject.toml uv.lock
 	@UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --frozen --quiet --inexact
 	@touch $(READY)
 
-demo: $(READY)  ## Run the main job once: database, sandbox, Dagster, 90 days of every source, the gate, the backtest.
+demo: $(READY)  ## Run the main job once: database, sandbox, Dagster, every source, the gate, the backtest, QuickBooks.
 	@$(BIN)/finance-os demo $(ARGS)
 
 dev: $(READY)  ## Open the Dagster UI over the embedded database and the sandbox, until Ctrl-C.
@@ -36,8 +36,8 @@ check: $(READY)  ## Lint, types, formatting, and whether Dagster can load the de
 bench: $(READY)  ## Measure speed; FULL=1 for the large sizes.
 	@FULL=$(FULL) $(BIN)/python -m finance_os_tests.benchmarks $(ARGS)
 
-soak: $(READY)  ## Kill backfills at random moments, 50 times, and compare what is left.
-	@SOAK_SEEDS=$${SOAK_SEEDS:-50} $(BIN)/python -m pytest -m soak -n 2 $(ARGS)
+soak: $(READY)  ## Kill backfills (50 times) and the export (300 times) at every moment, and compare what is left.
+	@SOAK_SEEDS=$${SOAK_SEEDS:-50} SOAK_EXPORT_SEEDS=$${SOAK_EXPORT_SEEDS:-300} $(BIN)/python -m pytest -m soak -n 2 $(ARGS)
 
 clean:  ## Remove the environment and everything kept in var/: the embedded database, handed-in files, anchors.
 	rm -rf .venv var .pytest_cache .ruff_cache .hypothesis

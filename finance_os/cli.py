@@ -92,7 +92,7 @@ def main() -> None:
 
 @app.command()
 def demo(
-    days: Annotated[int, typer.Option(min=2, help="How many days to backfill.")] = 90,
+    days: Annotated[int, typer.Option(min=2, help="How far back the sandbox's company goes.")] = 122,
     size: Annotated[int, typer.Option(min=1, help="Size of the sandbox's company, in advertisers.")] = 20,
 ) -> None:
     """Run the main job once on this machine, from an empty database to staged and checked evidence."""

@@ -8,11 +8,12 @@ declares the names of its own (`Source.credentials`), and they are looked up by 
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
+import msgspec
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -105,6 +106,13 @@ class Settings(BaseSettings):
         default="", description="Source systems taken out of the plan, separated by commas: they are not read."
     )
 
+    qbo_rules: Annotated[dict[str, dict[str, Any]], NoDecode] = Field(
+        default_factory=dict,
+        description="Rules of the QuickBooks export, by business, as JSON: "
+        '{"main": {"balance_date": "2026-01-01", "time_zone": "America/New_York"}}; '
+        "what can be said is in `finance_os.stripe_qbo.rules`. A business without rules is not exported.",
+    )
+
     @field_validator("timezone")
     @classmethod
     def _known_time_zone(cls, name: str) -> str:
@@ -120,6 +128,23 @@ class Settings(BaseSettings):
         if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("a database's address begins with postgresql://")  # its text may hold a password
         return url
+
+    @field_validator("qbo_rules", mode="before")
+    @classmethod
+    def _by_business(cls, given: Any) -> Any:
+        """Text is JSON, and its top is businesses: who wrote the rules of one business there is told so."""
+        wanted = 'write JSON by business, such as {"main": {"balance_date": "2026-01-01", "time_zone": "UTC"}}'
+        if isinstance(given, str):
+            try:
+                given = msgspec.json.decode(given)
+            except msgspec.DecodeError as error:
+                raise ValueError(f"it is no JSON ({error}): {wanted}") from None
+        if not isinstance(given, dict):
+            raise ValueError(f"it is not by business: {wanted}")
+        bare = sorted(str(name) for name, rules in given.items() if not isinstance(rules, dict))
+        if bare:
+            raise ValueError(f"{', '.join(bare)}: no rules of a business: {wanted}")
+        return given
 
     @property
     def excluded(self) -> frozenset[str]:

@@ -21,7 +21,12 @@ _Business = Annotated[str | None, typer.Option(help="The business; the installat
 
 @app.command()
 def plan(
-    rules: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="The export's rules: a TOML or JSON file.")],
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="The rules: a TOML or JSON file; FINANCE_OS_QBO_RULES if not given."
+        ),
+    ] = None,
     business: _Business = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and keep nothing.")] = False,
 ) -> None:
@@ -37,7 +42,7 @@ def plan(
         realm = company_of(database, business_id).realm
         try:
             booked = states.booked(database, business_id, realm)
-            planned = planned_of(database, business_id, realm, _rules(rules), booked)
+            planned = planned_of(database, business_id, realm, _rules(rules, business_id), booked)
         except (BooksNotRead, BadRules) as error:
             raise LookupError(str(error)) from error
         conflict = None
@@ -124,6 +129,55 @@ def verify(business: _Business = None) -> None:
 
 
 @app.command()
+def reconcile(business: _Business = None) -> None:
+    """Compare QuickBooks as it is now with what Stripe says: open invoices, clearing, and every payout's deposit."""
+    from finance_os.stripe_qbo import export as exporting
+    from finance_os.stripe_qbo import planning
+    from finance_os.stripe_qbo import reconcile as money
+    from finance_os.stripe_qbo.books import BooksNotRead
+    from finance_os.stripe_qbo.parts import WHOLE
+
+    with _writing(business) as (database, business_id, writer):
+        export = exporting.export_of(database, business_id, Settings().qbo_rules)
+        if export is None:
+            raise LookupError(f"{business_id} has no rules, so it is not exported: set FINANCE_OS_QBO_RULES")
+        try:
+            stripe = planning.look(database, business_id, export.realm).stripe
+        except BooksNotRead as error:
+            raise LookupError(str(error)) from error
+        found = money.reconcile(database, writer, business_id, export.rules, stripe, WHOLE)
+        open_now, differing = money.receivables(database, writer, business_id, export.rules, stripe)
+    table = Table("what", "currency", title=f"{business_id}, realm {export.realm}", title_justify="left")
+    for heading in ("Stripe", "QuickBooks", "difference"):
+        table.add_column(heading, justify="right")
+    for each in open_now:
+        name = f"receivable ({each.invoices:,} invoices)"
+        table.add_row(name, each.currency, *_amounts(each.at_stripe, each.in_books))
+    uncompared = [each for each in found.clearing if each.in_books is None]
+    for each in found.clearing:
+        table.add_row(f"clearing ({each.account})", each.currency, *_amounts(each.at_stripe, each.in_books))
+    console.print(table)
+    for each in uncompared:
+        console.print(f"clearing {each.currency} was not compared: {each.why}", markup=False, soft_wrap=True)
+    console.print(f"{found.payouts:,} payouts equal their deposits.")
+    wrong = [*found.findings, *differing]
+    for finding in wrong[:_SHOWN]:
+        errors.print(f"{finding.code}: {finding.subject}: {finding.detail}", style="red", markup=False, soft_wrap=True)
+    if len(wrong) > _SHOWN:
+        errors.print(f"… and {len(wrong) - _SHOWN:,} more")
+    if wrong or uncompared:
+        raise SystemExit(1)
+    console.print("Nothing differs.")
+
+
+def _amounts(at_stripe: Any, in_books: Any) -> tuple[str, str, str]:
+    """Both amounts and how far the books lie above Stripe, as a table has them."""
+    if in_books is None:
+        return f"{at_stripe:,f}", "–", "–"
+    return f"{at_stripe:,f}", f"{in_books:,f}", f"{in_books - at_stripe:,f}"
+
+
+@app.command()
 def status(business: _Business = None) -> None:
     """Show how far the export is: intents by state, links, the policy, and what was found to be wrong."""
     from finance_os.evidence.exceptions import open_exceptions
@@ -188,22 +242,34 @@ def _writing(business: str | None) -> Iterator[tuple[Any, str, Any]]:
 
 
 def _require_open_gate(database: Any, business_id: str) -> None:
-    """Nothing is written while a checkpoint is not current. `LookupError` with the blockers."""
+    """Nothing is written while a checkpoint is not current, or, of a business with rules, while a day that its plan
+    rests on is not proved. `LookupError` with the blockers."""
+    from finance_os.evidence.snapshot import snapshot
     from finance_os.readiness import gate
+    from finance_os.stripe_qbo import export as exporting
 
-    found = gate.gate(database, business_id, [])
-    if not found.open:
-        raise LookupError(f"The gate is shut, and nothing was sent:\n{gate.explain(found.blockers)}")
+    with snapshot(database) as seen:
+        export = exporting.export_of(seen, business_id, Settings().qbo_rules)
+        blockers = exporting.judge(seen, export) if export else gate.gate(seen, business_id, []).blockers
+    if blockers:
+        told = gate.explain(exporting.told_once(blockers))
+        raise LookupError(f"The gate is shut, and nothing was sent:\n{told}")
 
 
-def _rules(path: Path) -> Any:
-    """The rules in a file. `LookupError` where it cannot be read."""
+def _rules(path: Path | None, business_id: str) -> Any:
+    """The rules in a file, or those that the settings have of the business. `LookupError` where there are none that
+    can be read."""
     import tomllib
 
     import msgspec
 
     from finance_os.stripe_qbo.rules import rules_of
 
+    if path is None:
+        of_business = Settings().qbo_rules.get(business_id)
+        if of_business is None:
+            raise LookupError(f"{business_id} has no rules: give a file with --rules, or set FINANCE_OS_QBO_RULES")
+        return rules_of(of_business)
     try:
         given = msgspec.json.decode(path.read_bytes()) if path.suffix == ".json" else tomllib.loads(path.read_text())
     except (msgspec.DecodeError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

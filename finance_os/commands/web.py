@@ -25,6 +25,7 @@ def web(
     import uvicorn
 
     from finance_os.web.app import create_app
+    from finance_os.web.hurried import MOST_CONNECTIONS, Hurried
     from finance_os.web.watched import watched
 
     with opened_database(require_schema=False) as database:
@@ -37,6 +38,8 @@ def web(
             log_level=logging.WARNING,
             access_log=False,
             server_header=False,
+            http=Hurried,
+            limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=30,  # deliveries that have begun are kept and answered
         )
         listening = config.bind_socket()

@@ -12,7 +12,9 @@ from finance_os.defs.assets.backtest import backtest_asset
 from finance_os.defs.assets.checkpoints import checkpoint_assets, checkpoint_job
 from finance_os.defs.assets.plan import plan_asset, plan_schedule
 from finance_os.defs.assets.sources import RAW_RECORDS, source_assets
+from finance_os.defs.assets.stripe_qbo import export_job, stripe_qbo_assets
 from finance_os.defs.checkpoint_sensor import checkpoint_sensor
+from finance_os.defs.export_sensor import export_sensor
 from finance_os.defs.io_managers import RawRecordIOManager
 from finance_os.defs.jobs import source_job
 from finance_os.defs.resources import Evidence
@@ -39,22 +41,25 @@ def build_defs(
     plan = plan_asset(sources)
     record_checkpoints = checkpoint_job()
     from_webhooks = webhook_jobs(sources)
+    export = export_job()
     return dg.Definitions(
         assets=[
             plan,
             checkpoint_assets(sources),
             alerts_asset(),
             backtest_asset(),
+            stripe_qbo_assets(),
             *(asset for source in sources for asset in source_assets(source)),
         ],
         asset_checks=[check for source in sources for check in source_checks(source)],
-        jobs=[*(source_job(source) for source in sources), scheduled_job, record_checkpoints, *from_webhooks],
+        jobs=[*(source_job(source) for source in sources), scheduled_job, record_checkpoints, export, *from_webhooks],
         schedules=[schedule, plan_schedule(plan)],
         sensors=[
             *drop_sensors(sources),
             checkpoint_sensor(sources, record_checkpoints),
             alerts_sensor(sources),
             *webhook_sensor(sources, from_webhooks),
+            export_sensor(export),
         ],
         resources=resources,
         executor=dg.in_process_executor,

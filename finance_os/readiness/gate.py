@@ -13,6 +13,7 @@ from typing import Any
 from finance_os.evidence.database import Database
 from finance_os.evidence.snapshot import snapshot
 from finance_os.evidence.windows import Days
+from finance_os.observability import happened
 from finance_os.readiness.assessment import Assessment, assess_now
 from finance_os.readiness.basis import bases
 from finance_os.readiness.source_checks import SOURCE_CHECKS
@@ -66,6 +67,7 @@ def gate(
         blockers = checkpoint_blockers(assessment or assess_now(seen, business_id))
         for each in inputs:
             blockers += input_blockers(seen, business_id, each)
+    happened.gate_asked(business_id, [each.code for each in blockers])
     return Gate(business_id, tuple(blockers))
 
 

@@ -102,6 +102,11 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
         return self.primary_email_addr.address.casefold() if self.primary_email_addr else ""
 
     @property
+    def is_void(self) -> bool:
+        """Whether a transaction was voided: QuickBooks keeps it without an amount, and says so in its note."""
+        return self.total_amt == 0 and self.private_note.startswith("Voided")
+
+    @property
     def mark(self) -> LinkKey | None:
         """The key of the intent that made it, where the export did."""
         for word in (*self.private_note.split(), *self.notes.split()):
@@ -189,6 +194,29 @@ class Books:
                 if mark is not None:
                     found.setdefault(mark, each)
         return found
+
+    @cached_property
+    def paid_by_hand(self) -> Mapping[str, Sequence[Held]]:
+        """The payments that others than the export entered, by the ID of each invoice that they settle."""
+        found: dict[str, list[Held]] = defaultdict(list)
+        for each in self.all("Payment"):
+            if each.mark is None:
+                linked = (txn for line in each.line for txn in line.linked_txn)
+                for invoice in dict.fromkeys(txn.txn_id for txn in linked if txn.txn_type == "Invoice"):
+                    found[invoice].append(each)
+        return found
+
+    def settled_by_hand(self, invoice: str) -> Decimal:
+        """What those payments settle of an invoice."""
+        return sum(
+            (
+                line.amount
+                for each in self.paid_by_hand.get(invoice, ())
+                for line in each.line
+                if any((txn.txn_type, txn.txn_id) == ("Invoice", invoice) for txn in line.linked_txn)
+            ),
+            Decimal(0),
+        )
 
     @cached_property
     def numbered(self) -> Mapping[tuple[str, str], Sequence[Held]]:

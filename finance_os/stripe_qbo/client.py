@@ -9,10 +9,10 @@ https://developer.intuit.com/app/developer/qbo/docs/learn/scopes
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import httpx
@@ -33,7 +33,7 @@ from finance_os.sources.quickbooks.objects import (
     RATE_LIMIT_OPTION,
 )
 from finance_os.sources.quickbooks.tokens import Granted, Tokens
-from finance_os.stripe_qbo.guard import VOID_PARAMETERS, GuardedTransport, WriteGuard
+from finance_os.stripe_qbo.guard import BATCH, VOID_PARAMETERS, GuardedTransport, WriteGuard
 from finance_os.stripe_qbo.intent import Operation
 from finance_os.stripe_qbo.lookup import Entity
 
@@ -47,10 +47,17 @@ PAGE_SIZE = 1_000
 """The most that a query gives at a time:
 https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-quickbooks-online-api/data-queries"""
 
+BATCHES_A_MINUTE = 40
+"""For one company and app, beside the limit of requests, in which each batch counts as one:
+https://developer.intuit.com/app/developer/qbo/docs/learn/limits-and-throttles"""
+
+LONGEST_REQUEST = 120.0
+"""Seconds after which Intuit ends whatever request is not done (the same page)."""
+
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 _pacing = threading.Lock()
-_limiters: dict[tuple[str, str, int], pyrate_limiter.Limiter] = {}
+_paces: dict[tuple[str, str, int], "Pace"] = {}
 
 
 class NotSent(QuickBooksFailure):
@@ -90,14 +97,25 @@ class _Apart:
         return self.kept.exclusive(f"write_{name}")
 
 
+@dataclass(frozen=True)
+class Pace:
+    """What keeps requests, and batches among them, within QuickBooks' limits."""
+
+    requests: pyrate_limiter.Limiter
+    batches: pyrate_limiter.Limiter
+
+
 class QuickBooksWriter:
-    """Writes to the company `realm`. Made by `connect`; several threads may use it at once."""
+    """Writes to the company `realm`. Made by `connect`; several threads may use it at once.
+
+    `longest_request` is how many seconds after it was sent a request may still be carried out.
+    """
 
     def __init__(
         self,
         http: httpx.Client,
         guard: WriteGuard,
-        limiter: pyrate_limiter.Limiter,
+        pace: Pace,
         tokens: Tokens,
         realm: str,
         patience: Patience,
@@ -106,7 +124,8 @@ class QuickBooksWriter:
         self.realm = realm
         self.patience = patience
         self._guard = guard
-        self._limiter = limiter
+        self.longest_request = LONGEST_REQUEST
+        self._pace = pace
         self._tokens = tokens
         self._renewing = threading.Lock()
 
@@ -127,6 +146,31 @@ class QuickBooksWriter:
             with attempt:
                 response = self._send("POST", entity.path, params, content, what)
                 return self._written(entity, response, what)
+        raise AssertionError("stamina gives up by raising")
+
+    def create_together(
+        self, objects: Sequence[tuple[Entity, Mapping[str, Any]]], requestid: str
+    ) -> list[Written | Refused | UnknownAnswer]:
+        """Send up to 30 creates as one batch; what became of each, in the same order.
+
+        None may refer to another one: QuickBooks shows them nothing of one another. `requestid` has at most 36
+        characters. Raises as `write` does where that is so of all of them.
+        https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/batch
+        """
+        what = f"batch of {len(objects)}"
+        items = [
+            {"bId": str(place), "operation": "create", entity.name: body}
+            for place, (entity, body) in enumerate(objects)
+        ]
+        content = canonical_json({"BatchItemRequest": items})
+        for attempt in self._attempts(_wait_if_not_done):
+            with attempt:
+                response = self._send("POST", BATCH, {"requestid": requestid}, content, what)
+                answers = self._answers(response, what)
+                return [
+                    self._answer(f"create of {entity.name}", entity, answers.get(str(place)), _tid(response))
+                    for place, (entity, _) in enumerate(objects)
+                ]
         raise AssertionError("stamina gives up by raising")
 
     def read(self, entity: Entity, qbo_id: str) -> dict[str, Any] | None:
@@ -189,19 +233,37 @@ class QuickBooksWriter:
         return body
 
     def _written(self, entity: Entity, response: httpx.Response, what: str) -> Written:
-        tid = _tid(response)
         body = _object(response.content)
-        if response.status_code == 200 and body is not None and _fault(body) is None:
-            held = body.get(entity.name)
-            if type(held) is dict and isinstance(held.get("Id"), str) and isinstance(held.get("SyncToken"), str):
-                return Written(held, tid)
-        failure = failure_of(what, response.status_code, response.headers, response.content)
-        if failure.code in ("unauthorized", "forbidden", "rate_limited"):
-            raise failure
-        fault = None if body is None else _fault(body)
-        if response.status_code < 500 and fault is not None and fault[1] != "SystemFault":
-            raise Refused(failure.message, fault[0], tid)
-        raise UnknownAnswer("unknown_answer", f"{failure.message}: it may have been done", permanent=True)
+        held = None if body is None else body.get(entity.name)
+        if response.status_code == 200 and body is not None and _fault(body) is None and _is_written(held):
+            return Written(held, _tid(response))
+        raise _failure(response, body, what)
+
+    def _answers(self, response: httpx.Response, what: str) -> dict[str, Mapping[str, Any]]:
+        """What a batch answered, by `bId`; in any order, and of one that is there twice, nothing."""
+        body = _object(response.content)
+        if response.status_code != 200 or body is None or _fault(body) is not None:
+            raise _failure(response, body, what)
+        items = body.get("BatchItemResponse")
+        if not isinstance(items, list):
+            raise UnknownAnswer("unknown_answer", f"{what}: the answer is not one to a batch", permanent=True)
+        found: dict[str, Mapping[str, Any]] = {}
+        for item in items:
+            if isinstance(item, Mapping) and isinstance(bid := item.get("bId"), str):
+                found[bid] = {} if bid in found else item
+        return found
+
+    def _answer(
+        self, what: str, entity: Entity, item: Mapping[str, Any] | None, tid: str
+    ) -> Written | Refused | UnknownAnswer:
+        held = (item or {}).get(entity.name)
+        fault = _fault(item or {})
+        if fault is None and _is_written(held):
+            return Written(held, tid)
+        if fault is not None and fault[1] != "SystemFault":
+            named = f", fault {fault[0]}" if fault[0] else ""
+            return Refused(f"{what}: QuickBooks refused it in a batch{named}, intuit_tid {tid}", fault[0], tid)
+        return UnknownAnswer("unknown_answer", f"{what}: a batch did not tell: it may have been done", permanent=True)
 
     def _send(
         self, method: str, path: str, params: Mapping[str, str], content: bytes | None, what: str
@@ -229,7 +291,9 @@ class QuickBooksWriter:
     def _exchange(
         self, method: str, path: str, params: Mapping[str, str], content: bytes | None, what: str, token: str
     ) -> httpx.Response:
-        self._limiter.try_acquire("quickbooks")
+        if path == BATCH:
+            self._pace.batches.try_acquire("quickbooks")
+        self._pace.requests.try_acquire("quickbooks")
         headers = {"authorization": f"Bearer {token}", "accept": "application/json"}
         if content is not None:
             headers["content-type"] = "application/json"
@@ -300,19 +364,26 @@ def connect(credentials: Credentials, realm: str, patience: Patience | None = No
         timeout=httpx.Timeout(patience.read, connect=patience.connect),
         trust_env=False,
     ) as http:
-        yield QuickBooksWriter(http, guard, _limiter(base, realm, int(a_minute)), tokens, realm, patience)
+        yield QuickBooksWriter(http, guard, _pace(base, realm, int(a_minute)), tokens, realm, patience)
 
 
-def _limiter(base: str, realm: str, a_minute: int) -> pyrate_limiter.Limiter:
-    """The one limiter of this process for a company: 500 requests a minute and 10 a second, unless set otherwise."""
+def _pace(base: str, realm: str, a_minute: int) -> Pace:
+    """The one pace of this process for a company: 500 requests a minute and 10 a second, 40 of a minute's requests
+    batches, unless set otherwise.
+
+    What is counted here is when a request leaves, and there, when it arrives. So that one which was long on its way
+    and the next, which was not, do not come too soon after one another, a minute is taken a little longer, and a
+    second as much as costs nothing: a minute's limit is what holds.
+    """
     with _pacing:
-        found = _limiters.get((base, realm, a_minute))
+        found = _paces.get((base, realm, a_minute))
         if found is None:
-            rates = [
-                pyrate_limiter.Rate(max(1, a_minute // 50), pyrate_limiter.Duration.SECOND),
-                pyrate_limiter.Rate(a_minute, pyrate_limiter.Duration.MINUTE),
-            ]
-            found = _limiters[base, realm, a_minute] = pyrate_limiter.Limiter(rates, buffer_ms=5)
+            second, minute = 1_150, 61_000
+            rates = [pyrate_limiter.Rate(max(1, a_minute // 50), second), pyrate_limiter.Rate(a_minute, minute)]
+            batches = [pyrate_limiter.Rate(max(1, a_minute * BATCHES_A_MINUTE // REQUESTS_A_MINUTE), minute)]
+            found = _paces[base, realm, a_minute] = Pace(
+                pyrate_limiter.Limiter(rates, buffer_ms=5), pyrate_limiter.Limiter(batches, buffer_ms=5)
+            )
         return found
 
 
@@ -366,6 +437,21 @@ def _object(content: bytes) -> dict[str, Any] | None:
     except Uncanonical:
         return None
     return body if type(body) is dict else None
+
+
+def _is_written(held: Any) -> TypeGuard[dict[str, Any]]:
+    return type(held) is dict and isinstance(held.get("Id"), str) and isinstance(held.get("SyncToken"), str)
+
+
+def _failure(response: httpx.Response, body: Mapping[str, Any] | None, what: str) -> QuickBooksFailure:
+    """What an answer to a write means that does not hold what was written."""
+    failure = failure_of(what, response.status_code, response.headers, response.content)
+    if failure.code in ("unauthorized", "forbidden", "rate_limited"):
+        return failure
+    fault = None if body is None else _fault(body)
+    if response.status_code < 500 and fault is not None and fault[1] != "SystemFault":
+        return Refused(failure.message, fault[0], _tid(response))
+    return UnknownAnswer("unknown_answer", f"{failure.message}: it may have been done", permanent=True)
 
 
 def _fault(body: Mapping[str, Any]) -> tuple[str, str] | None:

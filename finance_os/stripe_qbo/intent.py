@@ -1,7 +1,7 @@
 """An intent: a write to QuickBooks that is planned from evidence, and persisted before it is sent."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -10,6 +10,9 @@ from finance_os.evidence.canonical import payload_hash
 
 RAIL = "qbo"
 """What the intents and links of this export are kept under."""
+
+CORRECTS = "$corrects"
+"""Key under which a kept payload holds what an update corrects; it is not sent."""
 
 REFERENCE = "$link"
 """Key of an object in a payload that stands for the QuickBooks ID of what another intent makes:
@@ -59,7 +62,8 @@ class Intent:
     `payload` is QuickBooks' JSON of `entity` with references in place of IDs that are not known yet; amounts are
     `Decimal`. `dated` is its `TxnDate` (of a customer or item: the day of what needs it first). `marker` is what the
     object is found by after an unknown answer: it is in the payload where `lookup` says that entity has it. `evidence`
-    are the payload hashes (hex) of the source records that it was planned from, by `object:id`.
+    are the payload hashes (hex) of the source records that it was planned from, by `object:id`. An update names in
+    `corrects` what it replaces: properties with what was written before, `None` where there was nothing.
     """
 
     key: LinkKey
@@ -69,6 +73,7 @@ class Intent:
     dated: date
     marker: str
     evidence: Mapping[str, str]
+    corrects: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def input_hash(self) -> str:
@@ -80,6 +85,8 @@ class Intent:
             "payload": self.payload,
             "marker": self.marker,
         }
+        if self.corrects:
+            written["corrects"] = self.corrects
         return payload_hash(written).hex()
 
     @property

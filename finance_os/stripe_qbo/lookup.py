@@ -24,6 +24,7 @@ An update or a void is looked up by the ID in the link: it arrived if the object
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Protocol
 
 from finance_os.stripe_qbo.intent import Intent, Operation
@@ -80,7 +81,7 @@ class Unfit(ValueError):
 
 
 class MarkedTwice(RuntimeError):
-    """More than one object in QuickBooks bears the marker of one intent. `ids` are theirs."""
+    """More than one object in QuickBooks that is not void bears the marker of one intent. `ids` are theirs."""
 
     def __init__(self, entity: str, marker: str, ids: list[str]) -> None:
         self.ids = ids
@@ -133,10 +134,22 @@ def find(search: Searches, entity: Entity, sent: Mapping[str, Any], marker: str)
         found = search.query(entity, {name: _plain(sent[name]) for name in names})
         marked = [each for each in found if is_marked(entity, each, marker)]
         if len(marked) > 1:
+            marked = [each for each in marked if not is_void(each)] or marked
+        if len(marked) > 1:
             raise MarkedTwice(entity.name, marker, sorted(str(each.get("Id")) for each in marked))
         if marked:
             return marked[0]
     return None
+
+
+def is_void(held: Mapping[str, Any]) -> bool:
+    """Whether a transaction is void: QuickBooks keeps it, without an amount, and says so in its note.
+
+    https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/invoice#void-an-invoice
+    """
+    total = held.get("TotalAmt")
+    is_number = isinstance(total, int | Decimal) and not isinstance(total, bool)
+    return is_number and total == 0 and str(held.get("PrivateNote", "")).startswith("Voided")
 
 
 def _plain(value: Any) -> str:

@@ -34,8 +34,18 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refund_item: str = "Refund"
     tax_item: str | None = None
     bad_debt_item: str | None = None
+    debit_item: str | None = None
+    """What is sold where a customer's balance is charged by hand; without it such a debit is not booked."""
+    movements: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """By reporting category of Stripe's balance transactions that the export has no rule of its own for (such as
+    `risk_reserved_funds`, `topup`, `tax`, `other_adjustment`): the account that stands against clearing."""
+    outside_account: str | None = None
+    """Where money is booked to that Stripe only records as paid outside of it, such as Undeposited Funds: QuickBooks'
+    bank feed matches it there. Without it such payments are not booked."""
     opening_account: str | None = None
     """Where what clearing lacks at the balance date comes from; without it the difference is only stated."""
+    guest_customer: str | None = None
+    """The customer in QuickBooks that payments are booked to which have none at Stripe; without it they are not."""
     payout_days: int = 3
     """How many days an existing deposit may lie from its payout's arrival date."""
 

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from psycopg import sql
+
 from finance_os.evidence.canonical import canonical_json, decode
 from finance_os.evidence.database import Database, DatabaseConnection
-from finance_os.stripe_qbo.intent import RAIL, Intent, LinkKey, Operation
+from finance_os.stripe_qbo.intent import CORRECTS, RAIL, Intent, LinkKey, Operation
+from finance_os.stripe_qbo.parts import IN_PART, WHOLE, Part
+
+_WAS_WRITTEN = ["qbo_object_doubled", "qbo_object_missing", "qbo_link_conflict"]
 
 
 @dataclass(frozen=True)
@@ -57,17 +62,18 @@ def pending(
     after: Kept | None,
     skip: Sequence[int],
     limit: int,
+    part: Part = WHOLE,
 ) -> list[Kept]:
-    """The next intents to be sent, in the plan's order, behind `after`.
+    """The next intents of a part to be sent, in the plan's order, behind `after`.
 
     Those are left out that refer to something which is neither linked nor to be made.
     """
-    rows = connection.execute(
+    query = sql.SQL(
         """
         SELECT intent.*, intent.payload::text AS payload_text, intent.resolved::text AS resolved_text
         FROM finance_os.intents AS intent
         WHERE business_id = %(business_id)s AND rail = %(rail)s AND realm = %(realm)s
-          AND state IN ('planned', 'sending') AND intent_id <> ALL (%(skip)s::bigint[])
+          AND state IN ('planned', 'sending') AND intent_id <> ALL (%(skip)s::bigint[]) AND {part}
           AND (%(after)s::bigint IS NULL OR (due, place, intent_id) > (%(due)s, %(place)s, %(after)s))
           AND NOT EXISTS (
               SELECT FROM unnest(intent.depends_on) AS needed (key)
@@ -79,7 +85,10 @@ def pending(
                                   AND other.realm = intent.realm AND other.key = needed.key
                                   AND other.operation = 'create' AND other.state IN ('planned', 'sending')))
         ORDER BY due, place, intent_id LIMIT %(limit)s
-        """,
+        """
+    ).format(part=IN_PART)
+    rows = connection.execute(
+        query,
         {
             "business_id": business_id,
             "rail": RAIL,
@@ -89,17 +98,18 @@ def pending(
             "due": after.due if after else None,
             "place": after.place if after else None,
             "limit": limit,
+            **part.parameters,
         },
     )
     return [_kept(row) for row in rows]
 
 
-def count_stranded(connection: DatabaseConnection, business_id: str, realm: str) -> int:
-    """How many planned intents refer to something that is neither linked nor to be made."""
-    row = connection.execute(
+def count_stranded(connection: DatabaseConnection, business_id: str, realm: str, part: Part = WHOLE) -> int:
+    """How many planned intents of a part refer to something that is neither linked nor to be made."""
+    query = sql.SQL(
         """
         SELECT count(*) AS stranded FROM finance_os.intents AS intent
-        WHERE business_id = %(business_id)s AND rail = %(rail)s AND realm = %(realm)s AND state = 'planned'
+        WHERE business_id = %(business_id)s AND rail = %(rail)s AND realm = %(realm)s AND state = 'planned' AND {part}
           AND EXISTS (
               SELECT FROM unnest(intent.depends_on) AS needed (key)
               WHERE NOT EXISTS (SELECT FROM finance_os.links AS link
@@ -109,8 +119,10 @@ def count_stranded(connection: DatabaseConnection, business_id: str, realm: str)
                                 WHERE other.business_id = intent.business_id AND other.rail = intent.rail
                                   AND other.realm = intent.realm AND other.key = needed.key
                                   AND other.operation = 'create' AND other.state IN ('planned', 'sending')))
-        """,
-        {"business_id": business_id, "rail": RAIL, "realm": realm},
+        """
+    ).format(part=IN_PART)
+    row = connection.execute(
+        query, {"business_id": business_id, "rail": RAIL, "realm": realm, **part.parameters}
     ).fetchone()
     assert row is not None
     return row["stranded"]
@@ -162,12 +174,15 @@ def reread(connection: DatabaseConnection, intent_id: int) -> Kept:
     return _kept(row)
 
 
-def begin_sending(connection: DatabaseConnection, kept: Kept, resolved: Mapping[str, Any]) -> Kept | None:
-    """Record that `resolved` is about to be sent, and under which `requestid`; commit before the call.
+def begin_sending(
+    connection: DatabaseConnection, kept: Kept, resolved: Mapping[str, Any], requestid: str | None = None
+) -> Kept | None:
+    """Record that `resolved` is about to be sent, and under which `requestid` (its own one if not given); commit
+    before the call.
 
     `None` where the intent is not to be sent any more: a plan has put another version in its place.
     """
-    requestid = kept.request_id(resolved)
+    requestid = requestid or kept.request_id(resolved)
     taken = connection.execute(
         """
         UPDATE finance_os.intents
@@ -181,6 +196,18 @@ def begin_sending(connection: DatabaseConnection, kept: Kept, resolved: Mapping[
         return None
     note(connection, kept, "sending", requestid=requestid)
     return reread(connection, kept.intent_id)
+
+
+def unchanged(connection: DatabaseConnection, kepts: Sequence[Kept]) -> set[int]:
+    """The IDs of the intents that are still to be sent, which they stay until the transaction ends."""
+    rows = connection.execute(
+        """
+        SELECT intent_id FROM finance_os.intents WHERE intent_id = ANY (%s) AND state IN ('planned', 'sending')
+        ORDER BY intent_id FOR UPDATE
+        """,
+        ([each.intent_id for each in kepts],),
+    )
+    return {row["intent_id"] for row in rows}
 
 
 def note(
@@ -212,6 +239,24 @@ def note(
             intuit_tid,
         ),
     )
+
+
+def sent_seconds_ago(connection: DatabaseConnection, kept: Kept) -> float | None:
+    """When a request under an intent's `requestid` was last sent of which it is not known that it was not done.
+
+    `None` where all were refused, as by a limit.
+    """
+    row = connection.execute(
+        """
+        SELECT extract(epoch FROM clock_timestamp() - max(at))::float8 AS seconds
+        FROM (SELECT step, at, lead(step) OVER (ORDER BY attempt_id) AS next FROM finance_os.intent_attempts
+              WHERE intent_id = %s AND requestid = %s AND step IN ('sending', 'refused', 'unknown')) AS attempt
+        WHERE step = 'sending' AND next IS DISTINCT FROM 'refused'
+        """,
+        (kept.intent_id, kept.requestid),
+    ).fetchone()
+    assert row is not None
+    return row["seconds"]
 
 
 def settle(connection: DatabaseConnection, kept: Kept, state: str, code: str = "") -> None:
@@ -285,16 +330,54 @@ def unsettled(connection: DatabaseConnection, business_id: str, realm: str, key:
     return row["so"]
 
 
-def retry(database: Database, business_id: str, realm: str) -> int:
-    """Plan again what was refused or in conflict, after its cause was put right; how many that were."""
+def retry(database: Database, business_id: str, realm: str, part: Part = WHOLE) -> int:
+    """Plan again what of a part was refused or in conflict, after its cause was put right; how many that were.
+
+    What was written, and in conflict because of what stands there, is looked up first.
+    """
+    query = sql.SQL(
+        """
+        UPDATE finance_os.intents AS intent
+        SET state = CASE WHEN requestid IS NOT NULL AND code = ANY (%(written)s) THEN 'sending' ELSE 'planned' END,
+            code = '', settled_at = NULL
+        WHERE business_id = %(business_id)s AND rail = %(rail)s AND realm = %(realm)s
+          AND state IN ('failed', 'conflicted') AND {part}
+        """
+    ).format(part=IN_PART)
     with database.transaction() as connection:
         return connection.execute(
-            """
-            UPDATE finance_os.intents SET state = 'planned', code = '', settled_at = NULL
-            WHERE business_id = %s AND rail = %s AND realm = %s AND state IN ('failed', 'conflicted')
-            """,
-            (business_id, RAIL, realm),
+            query,
+            {"business_id": business_id, "rail": RAIL, "realm": realm, "written": _WAS_WRITTEN, **part.parameters},
         ).rowcount
+
+
+def kept_for_later(database: Database, business_id: str, realm: str, through: date) -> list[Intent]:
+    """The intents that were never written and are due after `through`, in the plan's order."""
+    rows = database.fetch(
+        """
+        SELECT intent.*, intent.payload::text AS payload_text, NULL AS resolved_text FROM finance_os.intents AS intent
+        WHERE business_id = %s AND rail = %s AND realm = %s AND state IN ('planned', 'failed', 'conflicted')
+          AND due > %s ORDER BY due, place, intent_id
+        """,
+        (business_id, RAIL, realm, through),
+    )
+    return [_kept(row).intent for row in rows]
+
+
+def by_day(database: Database, business_id: str, realm: str, part: Part = WHOLE) -> list[dict[str, Any]]:
+    """How many intents of a part are in which state: `dated`, `state`, `entity`, `count`; those in force only."""
+    query = sql.SQL(
+        """
+        SELECT intent.dated, intent.state, intent.entity, count(*) AS count FROM finance_os.intents AS intent
+        WHERE business_id = %(business_id)s AND rail = %(rail)s AND realm = %(realm)s AND state <> 'superseded'
+          AND {part}
+        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        """
+    ).format(part=IN_PART)
+    with database.transaction() as connection:
+        return connection.execute(
+            query, {"business_id": business_id, "rail": RAIL, "realm": realm, **part.parameters}
+        ).fetchall()
 
 
 def counts(database: Database, business_id: str) -> list[dict[str, Any]]:
@@ -309,14 +392,17 @@ def counts(database: Database, business_id: str) -> list[dict[str, Any]]:
 
 
 def _kept(row: Mapping[str, Any]) -> Kept:
+    payload = decode(row["payload_text"])
+    corrects = payload.pop(CORRECTS, {})
     intent = Intent(
         key=LinkKey(row["stripe_object"], row["stripe_id"], row["role"]),
         operation=Operation(row["operation"]),
         entity=row["entity"],
-        payload=decode(row["payload_text"]),
+        payload=payload,
         dated=row["dated"],
         marker=row["marker"],
         evidence=row["evidence"],
+        corrects=corrects,
     )
     return Kept(
         row["intent_id"],

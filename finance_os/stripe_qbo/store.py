@@ -1,14 +1,14 @@
 """The store of intents: what a plan wants is kept once each, and another payload never slips in for a written one."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 from typing import Any
 
 from finance_os.evidence.canonical import canonical_json
 from finance_os.evidence.database import Database, DatabaseConnection
-from finance_os.stripe_qbo.intent import RAIL, Intent, LinkKey, Operation
+from finance_os.stripe_qbo.intent import CORRECTS, RAIL, Intent, LinkKey, Operation
 from finance_os.stripe_qbo.links import ADOPTED
 from finance_os.stripe_qbo.lookup import require_fit
 
@@ -35,7 +35,7 @@ class Change:
     """What putting a plan does about one intent.
 
     `stored_hash` is the input hash of what is kept now, `planned_hash` that of the plan; `None` where there is none.
-    `state` is that of what is kept.
+    `state` is that of what is kept. `corrects` names the properties that an update corrects.
     """
 
     what: What
@@ -46,10 +46,14 @@ class Change:
     stored_hash: str | None
     planned_hash: str | None
     state: str | None
+    corrects: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         hashes = " → ".join(each[:12] for each in (self.stored_hash, self.planned_hash) if each)
-        return f"{self.what.value}: {self.operation.value} {self.entity} {self.key} of {self.dated} ({hashes})"
+        corrects = f", corrects {', '.join(self.corrects)}" if self.corrects else ""
+        return (
+            f"{self.what.value}: {self.operation.value} {self.entity} {self.key} of {self.dated}{corrects} ({hashes})"
+        )
 
 
 @dataclass(frozen=True)
@@ -217,6 +221,7 @@ def _compare(
             row["input_hash"] if row else None,
             input_hash,
             row["state"] if row else None,
+            tuple(sorted(intent.corrects)),
         )
         found.append((change, row["intent_id"] if row else None, versions.get(same, 0) + 1))
     if whole:
@@ -245,16 +250,7 @@ def _what(intent: Intent, input_hash: str, row: Mapping[str, Any] | None, *, is_
 
 
 def _conflict(change: Change) -> Change:
-    return Change(
-        What.CONFLICT,
-        change.key,
-        change.operation,
-        change.entity,
-        change.dated,
-        change.stored_hash,
-        change.planned_hash,
-        "sending",
-    )
+    return replace(change, what=What.CONFLICT, state="sending")
 
 
 def _supersede(connection: DatabaseConnection, intent_ids: Sequence[int | None]) -> set[int]:
@@ -304,7 +300,7 @@ def _row(business_id: str, realm: str, planned: _Planned, version: int, run: str
         "operation": intent.operation.value,
         "version": version,
         "entity": intent.entity,
-        "payload": canonical_json(intent.payload).decode(),
+        "payload": canonical_json(_kept_payload(intent)).decode(),
         "input_hash": planned.input_hash,
         "marker": intent.marker,
         "dated": intent.dated,
@@ -314,6 +310,10 @@ def _row(business_id: str, realm: str, planned: _Planned, version: int, run: str
         "due": planned.due,
         "place": planned.place,
     }
+
+
+def _kept_payload(intent: Intent) -> Mapping[str, Any]:
+    return {**intent.payload, CORRECTS: intent.corrects} if intent.corrects else intent.payload
 
 
 def _insert(connection: DatabaseConnection, rows: Sequence[Mapping[str, Any]]) -> None:

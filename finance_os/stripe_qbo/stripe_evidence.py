@@ -98,6 +98,7 @@ class PaidBy(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     payment_intent: str | None = None
     charge: str | None = None
+    payment_record: str | None = None
 
 
 class InvoicePayment(_Object, frozen=True, kw_only=True):
@@ -208,7 +209,8 @@ class Payout(_Object, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class StripeEvidence:
-    """Every current record by its ID, in the order of creation. `hashes` has the payload hash of each, as hex."""
+    """Every current record by its ID, in the order of creation. `hashes` has the payload hash of each, as hex;
+    `accounts` are the Stripe accounts that they were read from, where that is known."""
 
     customer: Mapping[str, Customer] = field(default_factory=dict)
     invoice: Mapping[str, Invoice] = field(default_factory=dict)
@@ -220,6 +222,7 @@ class StripeEvidence:
     customer_balance_transaction: Mapping[str, CustomerBalanceTransaction] = field(default_factory=dict)
     payout: Mapping[str, Payout] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+    accounts: tuple[str, ...] = ()
 
     @cached_property
     def movements_of(self) -> Mapping[str, tuple[BalanceTransaction, ...]]:
@@ -229,6 +232,16 @@ class StripeEvidence:
             if each.source is not None:
                 found[each.source].append(each)
         return {source: tuple(held) for source, held in found.items()}
+
+    @cached_property
+    def charges_of(self) -> Mapping[str, tuple[Charge, ...]]:
+        """The charges by their own ID and by that of their payment intent, in order."""
+        found: dict[str, list[Charge]] = defaultdict(list)
+        for each in self.charge.values():
+            for named in (each.id, each.payment_intent):
+                if named is not None:
+                    found[named].append(each)
+        return {named: tuple(held) for named, held in found.items()}
 
     @cached_property
     def payments_of(self) -> Mapping[str, tuple[InvoicePayment, ...]]:
@@ -298,11 +311,14 @@ _KINDS: Mapping[str, type[Any]] = {
     "payout": Payout,
 }
 
+OBJECT_TYPES = tuple(f"{SYSTEM}_{kind}" for kind in _KINDS)
+"""What a plan is made from, as it is staged."""
+
 Payload = tuple[str, str | bytes, str]
 """A record: source ID, payload as JSON, payload hash as hex."""
 
 
-def evidence_of(records: Mapping[str, Iterable[Payload]]) -> StripeEvidence:
+def evidence_of(records: Mapping[str, Iterable[Payload]], accounts: tuple[str, ...] = ()) -> StripeEvidence:
     """The evidence made of `records`, by Stripe's word for the object. Raises `msgspec.ValidationError` for a payload
     that lacks what Stripe promises."""
     found: dict[str, dict[str, Any]] = {}
@@ -314,15 +330,30 @@ def evidence_of(records: Mapping[str, Iterable[Payload]]) -> StripeEvidence:
             hashes[f"{kind}:{source_id}"] = payload_hash
             held.append(decode(payload))
         found[kind] = {each.id: each for each in sorted(held, key=lambda each: (each.created, each.id))}
-    return StripeEvidence(**found, hashes=hashes)
+    return StripeEvidence(**found, hashes=hashes, accounts=accounts)
 
 
 def load(connection: DatabaseConnection, business_id: str) -> StripeEvidence:
     """What is staged of a business, within the caller's transaction. Customers are as they were first seen, also those
     that have been deleted since."""
+    accounts = tuple(
+        row["external_account"]
+        for row in connection.execute(
+            """
+            SELECT external_account FROM finance_os.connections AS connection
+            WHERE business_id = %(business_id)s AND source_system = %(system)s
+              AND EXISTS (SELECT FROM finance_os.raw_record_heads AS head
+                          WHERE head.business_id = %(business_id)s AND head.source_system = %(system)s
+                            AND head.object_type = ANY (%(types)s) AND NOT head.removed
+                            AND head.connection_id = connection.connection_id)
+            ORDER BY external_account
+            """,
+            {"business_id": business_id, "system": SYSTEM, "types": [f"{SYSTEM}_{kind}" for kind in _KINDS]},
+        )
+    )
     kinds = [kind for kind in _KINDS if kind != "customer"]
     records: dict[str, Iterable[Payload]] = {kind: _heads(connection, business_id, kind) for kind in kinds}
-    return evidence_of({**records, "customer": _first_seen(connection, business_id)})
+    return evidence_of({**records, "customer": _first_seen(connection, business_id)}, accounts)
 
 
 def _heads(connection: DatabaseConnection, business_id: str, kind: str) -> Iterator[Payload]:

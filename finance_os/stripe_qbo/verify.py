@@ -5,7 +5,7 @@ they are written with. What QuickBooks adds (IDs and numbers of lines, the sub-t
 and what people add beside it is not.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -13,10 +13,12 @@ from typing import Any, TypeGuard
 
 from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import Finding, Severity
+from finance_os.observability import happened
 from finance_os.stripe_qbo import findings, links, states
 from finance_os.stripe_qbo.client import QuickBooksWriter
+from finance_os.stripe_qbo.intent import LinkKey
 from finance_os.stripe_qbo.links import Link
-from finance_os.stripe_qbo.lookup import ENTITIES
+from finance_os.stripe_qbo.lookup import ENTITIES, is_void
 from finance_os.stripe_qbo.states import Expected
 
 _NOT_COMPARED = frozenset(("Id", "SyncToken", "sparse", "MetaData", "domain"))
@@ -62,15 +64,6 @@ def differences(planned: Mapping[str, Any], held: Mapping[str, Any]) -> list[Dif
     ]
 
 
-def is_void(held: Mapping[str, Any]) -> bool:
-    """Whether a transaction is void: QuickBooks keeps it, without an amount, and says so in its note.
-
-    https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/invoice#void-an-invoice
-    """
-    total = held.get("TotalAmt")
-    return _is_number(total) and Decimal(total) == 0 and str(held.get("PrivateNote", "")).startswith("Voided")
-
-
 def differs(expected: Expected, held: Mapping[str, Any]) -> list[Difference]:
     """Where a linked object is not what the applied intents made of it."""
     if expected.is_void:
@@ -107,8 +100,15 @@ def gone(link: Link, day: date) -> Finding:
     )
 
 
-def verify(database: Database, client: QuickBooksWriter, business_id: str, realm: str) -> Verified:
-    """Read every linked object of a business and compare it with what its intents made of it.
+def verify(
+    database: Database,
+    client: QuickBooksWriter,
+    business_id: str,
+    realm: str,
+    among: Collection[LinkKey] | None = None,
+) -> Verified:
+    """Read every linked object of a business, or those of the keys `among`, and compare it with what its intents made
+    of it.
 
     A hundred objects a request. Findings are opened, and those that are not true any more resolved. Raises
     `QuickBooksFailure`.
@@ -117,6 +117,8 @@ def verify(database: Database, client: QuickBooksWriter, business_id: str, realm
     verified = Verified()
     known: dict[str, list[Link]] = {}
     for link in links.links(database, business_id, realm).values():
+        if among is not None and link.key not in among:
+            continue
         known.setdefault(link.entity, []).append(link)
     for entity, linked in sorted(known.items()):
         for at in range(0, len(linked), _CHUNK):
@@ -124,7 +126,10 @@ def verify(database: Database, client: QuickBooksWriter, business_id: str, realm
             held = {str(each["Id"]): each for each in client.among(ENTITIES[entity], [each.qbo_id for each in chunk])}
             _judge(database, business_id, realm, chunk, held, verified)
     with database.transaction() as connection:
-        findings.settle(connection, business_id, findings.VERIFY, verified.findings)
+        looked_at = None if among is None else [str(key) for key in among]
+        findings.settle(connection, business_id, findings.VERIFY, verified.findings, looked_at)
+    counts = {name: getattr(verified, name) for name in ("as_planned", "adopted", "unsettled")}
+    happened.links_verified(business_id, {**counts, "differing": len(verified.findings)})
     return verified
 
 

@@ -16,7 +16,7 @@ from finance_os.evidence.database import Database
 from finance_os.settings import Settings
 from finance_os.web.pages import pages
 from finance_os.web.pooled import pooled, pooled_for_receiving
-from finance_os.web.webhooks import NamedHosts, webhooks
+from finance_os.web.webhooks import NamedHosts, Receiving, webhooks
 from finance_os.webhooks.settings import WebhookSettings
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -62,12 +62,11 @@ def create_app(database: Database, settings: Settings, hosts: Iterable[str] = ()
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with pooled(database) as opened, pooled_for_receiving(database) as receiving:
             app.state.database = opened
-            app.state.receiving = receiving
+            app.state.receiving = Receiving(receiving, receiver)
             yield
 
     app = FastAPI(title="Finance OS", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.settings = settings
-    app.state.webhook_settings = receiver
     app.include_router(webhooks)
     app.include_router(pages)
 

@@ -5,7 +5,8 @@ An answer says nothing of what is kept, and a refusal nothing of why but a code.
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,9 +22,21 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from finance_os.evidence.database import Database, SchemaNotCurrent, require_current_schema
+from finance_os.web.together import Together, TooManyWait
 from finance_os.webhooks.events import SYSTEMS
-from finance_os.webhooks.receive import SIGNATURE_HEADERS, Accepted, Refused, find_connection, receive, refuse
+from finance_os.webhooks.receive import (
+    SIGNATURE_HEADERS,
+    Accepted,
+    Refused,
+    accepted,
+    count_refusals,
+    find_connection,
+    remembered_connection,
+    stranger,
+    verified,
+)
 from finance_os.webhooks.settings import MAX_BODY_BYTES, WebhookSettings
+from finance_os.webhooks.storing import Delivery, Stored, count_again, store_all
 
 webhooks = APIRouter()
 
@@ -43,7 +56,7 @@ class Kept(BaseModel):
 class Refusal(BaseModel):
     """A delivery that is not kept."""
 
-    error: str = Field(description="A code: signature_wrong, signature_old, unknown_connection, body_too_large …")
+    error: str = Field(description="A code: signature_wrong, signature_old, body_too_large …")
 
 
 class Readiness(BaseModel):
@@ -53,8 +66,9 @@ class Readiness(BaseModel):
 
 
 _REFUSALS: Mapping[int, str] = {
-    400: "The signature is missing, malformed, wrong or too old. Nothing is kept but a count.",
-    404: "The address leads to no active connection that webhooks come from.",
+    400: "The signature is missing, malformed, wrong or too old, or the address leads to no active connection, which "
+    "looks the same. Nothing is kept but a count.",
+    404: "No webhooks come from such a source system.",
     408: "The body did not arrive in time.",
     413: f"The body is larger than {MAX_BODY_BYTES:,} bytes.",
     503: "It cannot be verified or kept now: send it again later.",
@@ -91,41 +105,83 @@ async def deliver(
     ],
 ) -> Response:
     """Verify the signature over the raw body, keep each event once, and answer after the commit."""
-    state = request.app.state
-    try:
-        accepted = await _take(
-            request, state.receiving, state.webhook_settings, business_id, source_system, connection_id
-        )
-    except Refused as refused:
-        return _refusal(refused.status, refused.reason)
-    except ClientDisconnect:
-        return _refusal(400, "disconnected")  # nobody reads it
-    except psycopg.Error:
-        return _refusal(503, "database_unreachable")
-    return JSONResponse({"stored": accepted.stored, "known": accepted.known, "unknown_realm": accepted.unknown_realm})
-
-
-async def _take(
-    request: Request,
-    database: Database,
-    settings: WebhookSettings,
-    business_id: str,
-    source_system: str,
-    connection_id: str,
-) -> Accepted:
     number = (
         int(connection_id) if connection_id.isascii() and connection_id.isdecimal() and len(connection_id) < 19 else 0
     )
-    connection = await run_in_threadpool(find_connection, database, business_id, source_system, number)
+    receiving: Receiving = request.app.state.receiving
     try:
-        async with asyncio.timeout(settings.body_seconds):
-            body = await _body(request)
-    except TimeoutError:
-        raise await run_in_threadpool(refuse, database, connection, 408, "body_too_slow") from None
-    if body is None:
-        raise await run_in_threadpool(refuse, database, connection, 413, "body_too_large")
-    header = request.headers.get(SIGNATURE_HEADERS[source_system])
-    return await run_in_threadpool(receive, database, connection, header, body)
+        try:
+            taken = await receiving.take(request, business_id, source_system, number)
+        except Refused as refused:
+            await receiving.refusals.do(refused)
+            return _refusal(refused.status, refused.said)
+    except ClientDisconnect:
+        return _refusal(400, "disconnected")  # nobody reads it
+    except TooManyWait:
+        return _refusal(503, "busy")
+    except psycopg.Error:
+        return _refusal(503, "database_unreachable")
+    return JSONResponse({"stored": taken.stored, "known": taken.known, "unknown_realm": taken.unknown_realm})
+
+
+STORING_LANES = 3
+"""Commits at a time. Of the receiver's connections some are left for what is looked up and counted."""
+
+
+class Receiving:
+    """The receiver over a database: those who wait at the same time are kept in one commit, and answered after it.
+
+    What is new waits for nothing else: that known events came again, and what was refused, is counted beside it.
+    """
+
+    def __init__(self, database: Database, settings: WebhookSettings) -> None:
+        self.database = database
+        self.settings = settings
+        self.stores = Together(
+            partial(store_all, database), _is_everybodys, lambda delivery: len(delivery.body), STORING_LANES
+        )
+        self.repeats = Together(partial(_count_again, database), _is_everybodys)
+        self.refusals = Together(partial(count_refusals, database), _is_everybodys)
+
+    async def take(self, request: Request, business_id: str, source_system: str, number: int) -> Accepted:
+        """Keep a delivery. Raises `Refused`, `TooManyWait` and what the database raises."""
+        if source_system not in SYSTEMS:
+            raise Refused(404, "unknown_source_system")
+        database = self.database
+        connection = remembered_connection(database, business_id, source_system, number)
+        if connection is None:
+            connection = await run_in_threadpool(find_connection, database, business_id, source_system, number)
+        try:
+            async with asyncio.timeout(self.settings.body_seconds):
+                body = await _body(request)
+        except TimeoutError:
+            raise Refused(408, "body_too_slow", connection) from None
+        if body is None:
+            raise Refused(413, "body_too_large", connection)
+        header = request.headers.get(SIGNATURE_HEADERS[source_system])
+        if connection is None:
+            raise stranger(source_system, header, body)
+        of = await run_in_threadpool(verified, database, connection, header, body)
+        if of.strangers:
+            await self.refusals.do(Refused(200, "unknown_realm", connection, times=of.strangers))
+        stored = await self.stores.do(of.delivery)
+        if stored.again:
+            await self.repeats.do(stored)
+        return accepted(of, stored)
+
+
+def _weight(delivery: Delivery) -> int:
+    return len(delivery.body)
+
+
+def _count_again(database: Database, stored: Sequence[Stored]) -> list[None]:
+    count_again(database, stored)
+    return [None] * len(stored)
+
+
+def _is_everybodys(error: Exception) -> bool:
+    """Whether the database cannot be reached: then nobody's delivery can be kept."""
+    return isinstance(error, psycopg.OperationalError) and error.sqlstate is None
 
 
 async def _body(request: Request) -> bytes | None:
@@ -155,7 +211,7 @@ def _refusal(status: int, reason: str) -> Response:
 )
 def readyz(request: Request) -> Response:
     """200 if the database takes deliveries and its schema is the one that this program needs, else 503."""
-    database: Database = request.app.state.receiving
+    database: Database = request.app.state.receiving.database
     try:
         require_current_schema(database)
         [row] = database.fetch(

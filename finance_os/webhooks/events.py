@@ -6,13 +6,16 @@ Nothing is made of an event's content here: it is read from the vendor later.
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from finance_os.evidence.canonical import Uncanonical, decode
 
 UNREADABLE = "unreadable"
 """The type of a body that is signed and in no form that is known: it is kept, and set aside."""
+
+_SIGNED = "@"
+"""Before the time at which an event was signed; no vendor's ID has it."""
 
 _TYPE = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
 _KEY = re.compile(r"[A-Za-z0-9_.:/-]{1,200}")
@@ -86,6 +89,16 @@ def _quickbooks(body: Any, body_hash: str) -> Iterator[Event]:
             if len(key) > 400:
                 raise _Unknown
             yield Event(key, f"{name}.{operation}", realm, entity)
+
+
+def signed_at(event: Event, moment: int) -> Event:
+    """`event` as one that was signed at `moment`: of a vendor whose bodies are the same whenever it says the same."""
+    return replace(event, key=f"{event.key}{_SIGNED}{moment}")
+
+
+def key_in_body(key: str) -> str:
+    """An event's key as its body alone gives it."""
+    return key.partition(_SIGNED)[0]
 
 
 def _plaid(body: Any, body_hash: str) -> Iterator[Event]:

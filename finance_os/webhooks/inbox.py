@@ -2,22 +2,15 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from finance_os.evidence import audit
 from finance_os.evidence.businesses import Connection
 from finance_os.evidence.database import Database, DatabaseConnection
+from finance_os.webhooks import exceptions
 from finance_os.webhooks.events import Event
-
-
-@dataclass(frozen=True)
-class Stored:
-    """How many events of a body were new, and how many were there before."""
-
-    new: int
-    known: int
+from finance_os.webhooks.storing import Delivery, Stored, count_again, store_all
 
 
 def lock(connection: DatabaseConnection) -> None:
@@ -41,83 +34,10 @@ def connection_named(database: Database, business_id: str, source_system: str, c
 
 
 def store(database: Database, sent_to: Connection, body: bytes, events: Iterable[tuple[Connection, Event]]) -> Stored:
-    """Keep what a delivery says, each event once, with the connection that it belongs to; durable when it returns.
-
-    The body is kept once, and only if one of its events is new.
-    """
-    rows = {(owner.business_id, owner.source_system, event.key): (owner, event) for owner, event in events}
-    named = {
-        "businesses": [owner.business_id for owner, _ in rows.values()],
-        "systems": [owner.source_system for owner, _ in rows.values()],
-        "connections": [owner.connection_id for owner, _ in rows.values()],
-        "keys": [event.key for _, event in rows.values()],
-        "types": [event.type for _, event in rows.values()],
-    }
-    if not rows:
-        return Stored(0, 0)
-    with database.transaction() as connection:
-        new = 0
-        body_id = _keep_new(connection, sent_to, body, named)
-        if body_id is not None:
-            new = _insert(connection, body_id, named)
-        if new < len(rows):
-            _count_again(connection, named)
-    return Stored(new, len(rows) - new)
-
-
-def _keep_new(connection: DatabaseConnection, sent_to: Connection, body: bytes, named: dict[str, Any]) -> int | None:
-    """Keep a body if one of its events is new; its ID. `None` where all of them came before."""
-    unknown = connection.execute(
-        """
-        SELECT FROM unnest(%(businesses)s::text[], %(systems)s::text[], %(keys)s::text[])
-            AS named (business_id, source_system, event_key)
-        WHERE NOT EXISTS (
-            SELECT FROM finance_os.webhook_events AS event
-            WHERE event.business_id = named.business_id AND event.source_system = named.source_system
-              AND event.event_key = named.event_key)
-        LIMIT 1
-        """,
-        named,
-    ).fetchone()
-    return None if unknown is None else keep_body(connection, sent_to, body)
-
-
-def _insert(connection: DatabaseConnection, body_id: int, named: dict[str, Any]) -> int:
-    """Put events into the inbox, in order; how many are new. What was answered may not be lost, so that the commit is
-    made durable whatever the server's default is."""
-    return connection.execute(
-        """
-        INSERT INTO finance_os.webhook_events
-            (business_id, source_system, connection_id, event_key, event_type, body_id, delivered_at, deliveries)
-        SELECT business_id, source_system, connection_id, event_key, event_type, %(body_id)s, clock_timestamp(), 1
-        FROM unnest(%(businesses)s::text[], %(systems)s::text[], %(connections)s::bigint[], %(keys)s::text[],
-                    %(types)s::text[])
-            WITH ORDINALITY AS named (business_id, source_system, connection_id, event_key, event_type, place),
-            (SELECT CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')
-                         THEN set_config('synchronous_commit', 'on', true)
-                         ELSE current_setting('synchronous_commit') END AS setting) AS commits
-        WHERE commits.setting <> 'off'
-        ORDER BY place
-        ON CONFLICT (business_id, source_system, event_key) DO NOTHING
-        """,
-        {**named, "body_id": body_id},
-    ).rowcount
-
-
-def _count_again(connection: DatabaseConnection, named: dict[str, Any]) -> None:
-    """Count the delivery of events that were there before: those that this transaction has not put there itself."""
-    connection.execute(
-        """
-        UPDATE finance_os.webhook_events AS event
-        SET deliveries = deliveries + 1, delivered_at = coalesce(delivered_at, clock_timestamp())
-        FROM unnest(%(businesses)s::text[], %(systems)s::text[], %(keys)s::text[])
-            AS named (business_id, source_system, event_key)
-        WHERE event.business_id = named.business_id AND event.source_system = named.source_system
-          AND event.event_key = named.event_key
-          AND event.xmin <> pg_current_xact_id()::xid
-        """,
-        named,
-    )
+    """Keep one delivery, each of its events once; durable when it returns."""
+    [stored] = store_all(database, [Delivery(sent_to, body, list(events))])
+    count_again(database, [stored])
+    return stored
 
 
 def keep_body(connection: DatabaseConnection, sent_to: Connection, body: bytes) -> int:
@@ -148,24 +68,23 @@ def keep_body(connection: DatabaseConnection, sent_to: Connection, body: bytes) 
     return row["body_id"]
 
 
-def count_refusal(database: Database, connection: Connection | None, reason: str, times: int = 1) -> None:
-    """Count requests that were refused: nothing of what they held is kept."""
-    with database.transaction() as opened:
-        opened.execute(
-            """
-            INSERT INTO finance_os.webhook_refusals AS known (business_id, connection_id, reason, day, count)
-            VALUES (%(business_id)s, %(connection_id)s, %(reason)s, (clock_timestamp() AT TIME ZONE 'UTC')::date,
-                    %(times)s)
-            ON CONFLICT (business_id, connection_id, reason, day) DO UPDATE
-            SET count = known.count + excluded.count, latest_at = clock_timestamp()
-            """,
-            {
-                "business_id": connection and connection.business_id,
-                "connection_id": connection and connection.connection_id,
-                "reason": reason,
-                "times": times,
-            },
-        )
+def count_refusal(opened: DatabaseConnection, connection: Connection | None, reason: str, times: int = 1) -> None:
+    """Count requests that were refused, within the caller's transaction: nothing of what they held is kept."""
+    opened.execute(
+        """
+        INSERT INTO finance_os.webhook_refusals AS known (business_id, connection_id, reason, day, count)
+        VALUES (%(business_id)s, %(connection_id)s, %(reason)s, (clock_timestamp() AT TIME ZONE 'UTC')::date,
+                %(times)s)
+        ON CONFLICT (business_id, connection_id, reason, day) DO UPDATE
+        SET count = known.count + excluded.count, latest_at = clock_timestamp()
+        """,
+        {
+            "business_id": connection and connection.business_id,
+            "connection_id": connection and connection.connection_id,
+            "reason": reason,
+            "times": times,
+        },
+    )
 
 
 def backlog(database: Database, business_id: str | None = None) -> list[dict[str, Any]]:
@@ -258,10 +177,12 @@ def replay(database: Database, event_numbers: Sequence[int], actor: str) -> list
             SET state = 'received', tries = 0, wait_until = NULL, failed_at = NULL, last_error = NULL,
                 request_id = NULL, sync_run_ids = '{}', settled_at = NULL, replays = replays + 1
             WHERE event_number = ANY (%s) AND state <> 'requested'
-            RETURNING event_number, business_id
+            RETURNING event_number, business_id, connection_id
             """,
             (list(event_numbers),),
         ).fetchall()
+        for connection_id in sorted({row["connection_id"] for row in rows}):
+            exceptions.settle(connection, connection_id)
         for business_id in sorted({row["business_id"] for row in rows}):
             numbers = sorted(row["event_number"] for row in rows if row["business_id"] == business_id)
             audit.append(
@@ -297,12 +218,13 @@ def numbers_between(
     return [row["event_number"] for row in rows]
 
 
-def tell_of_poisoned(opened: DatabaseConnection, business_id: str, numbers: Sequence[int]) -> None:
-    """Record in the audit chain that events were set aside."""
+def tell_of_poisoned(opened: DatabaseConnection, connection: Connection, numbers: Sequence[int]) -> None:
+    """Record that events of a connection were set aside: in the audit chain, and as a finance exception."""
     audit.append(
         opened,
-        business_id,
+        connection.business_id,
         "webhooks.poisoned",
         f"webhooks:{min(numbers)}-{max(numbers)}",
         {"events": len(numbers)},
     )
+    exceptions.settle(opened, connection.connection_id)

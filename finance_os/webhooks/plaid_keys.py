@@ -53,22 +53,16 @@ def forget() -> None:
 
 def verify_plaid(
     body: bytes, header: str | None, connection_id: int, credentials: Credentials, now: float | None = None
-) -> None:
-    """Raise `BadSignature` unless `header` (`plaid-verification`) is a fresh ES256 JWT over this body.
+) -> int:
+    """When the body was signed, in Unix seconds; `BadSignature` unless `header` (`plaid-verification`) is a fresh
+    ES256 JWT over this body.
 
     Raises `SourceError` where Plaid cannot be asked for the key: the webhook is then to be sent again.
     """
     import jwt
 
-    if not header:
-        raise BadSignature("signature_missing")
-    try:
-        unverified = jwt.get_unverified_header(header)
-    except jwt.PyJWTError:
-        raise BadSignature("signature_malformed") from None
-    key_id = unverified.get("kid")
-    if unverified.get("alg") != "ES256" or not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id):
-        raise BadSignature("signature_malformed")
+    key_id = key_id_in(header)
+    assert header is not None
     key = _key(connection_id, key_id, credentials)
     if key is None or key.get("alg") != "ES256" or key.get("kid") != key_id:
         raise BadSignature("signature_wrong")
@@ -91,6 +85,23 @@ def verify_plaid(
     digest = hashlib.sha256(body).hexdigest()
     if not isinstance(claimed, str) or not hmac.compare_digest(claimed.encode(), digest.encode()):
         raise BadSignature("signature_wrong")
+    return int(claims["iat"])
+
+
+def key_id_in(header: str | None) -> str:
+    """The ID of the key that `header` is said to be signed with; `BadSignature` where it is no ES256 JWT."""
+    import jwt
+
+    if not header:
+        raise BadSignature("signature_missing")
+    try:
+        unverified = jwt.get_unverified_header(header)
+    except jwt.PyJWTError:
+        raise BadSignature("signature_malformed") from None
+    key_id = unverified.get("kid")
+    if unverified.get("alg") != "ES256" or not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id):
+        raise BadSignature("signature_malformed")
+    return key_id
 
 
 def _require_fresh(claims: Mapping[str, Any], now: float) -> None:

@@ -13,6 +13,8 @@ from finance_os.sources.plaid.objects import Way as PlaidWay
 from finance_os.sources.quickbooks.objects import OBJECTS as QUICKBOOKS_OBJECTS
 from finance_os.sources.quickbooks.objects import Way as QuickBooksWay
 from finance_os.sources.source import Reads
+from finance_os.sources.stripe.belonging import customer_moved, invoice_meant, payment_made, payout_made_of
+from finance_os.sources.stripe.objects import CUSTOMER, INVOICE, PAYMENT_INTENT, PAYOUT
 from finance_os.sources.stripe.objects import OBJECTS as STRIPE_OBJECTS
 from finance_os.webhooks.events import Event
 
@@ -20,9 +22,12 @@ Wanted = dict[str, list[str] | None]
 """Object type → source IDs in order, or `None` for the present day of it: what gives no single objects."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
+_LIST = re.compile(rf"({PAYOUT}|{CUSTOMER}|{PAYMENT_INTENT}|{INVOICE}):[A-Za-z0-9_-]{{1,200}}")
 
 _BALANCE_TRANSACTION = "stripe_balance_transaction"
 _CUSTOMER_BALANCE_TRANSACTION = "stripe_customer_balance_transaction"
+_INVOICE_PAYMENT = "stripe_invoice_payment"
+_CREDIT_NOTE = "stripe_credit_note"
 
 
 class Unfit(Exception):
@@ -36,7 +41,7 @@ def reads_of(source_system: str, event: Event) -> Wanted:
         if target is None:
             wanted[object_type] = None
             continue
-        if not all(_ID.fullmatch(part) for part in target.split("/")):
+        if not _LIST.fullmatch(target) and not all(_ID.fullmatch(part) for part in target.split("/")):
             raise Unfit(f"{object_type}: what it names is not a source ID")
         targets = wanted.setdefault(object_type, [])
         if targets is not None and target not in targets:
@@ -68,8 +73,13 @@ def _stripe(event: Event) -> Iterator[tuple[str, str | None]]:
     """The event's object itself, and what it names of the kinds that have no event of their own.
 
     What belongs to another account (Connect) cannot be read with this one's key. Objects without an ID, such as an
-    upcoming invoice, do not exist yet. Balance transactions never have an event: those that a charge, a refund, a
-    payout or a dispute names are read with it. https://docs.stripe.com/api/events/types
+    upcoming invoice, do not exist yet. https://docs.stripe.com/api/events/types
+
+    Balance transactions never have an event. Those that a charge, a refund, a payout or a dispute names are read with
+    it; what an automatic payout paid out, and what moved a customer's balance, as whole lists. Stripe's own fees and
+    adjustments are named by nothing: the daily read stages them, or the payout that takes them if it comes first. The
+    invoices that a payment pays are read with it, and with an invoice what settles it, so that neither is taken for one
+    that has nothing of the kind.
     """
     data = event.content.get("data")
     item = data.get("object") if isinstance(data, dict) else None
@@ -99,9 +109,19 @@ def _stripe(event: Event) -> Iterator[tuple[str, str | None]]:
     several = item.get("balance_transactions")
     for each in several if isinstance(several, list) else ():
         yield _BALANCE_TRANSACTION, _id_of(each)
-    if kind == "credit_note" and item.get("customer_balance_transaction") is not None:
-        customer, moved = _id_of(item.get("customer")), _id_of(item["customer_balance_transaction"])
-        yield _CUSTOMER_BALANCE_TRANSACTION, f"{customer}/{moved}"
+    payout = payout_made_of(event.content)
+    if payout is not None:
+        yield _BALANCE_TRANSACTION, f"{PAYOUT}:{_text(payout)}"
+    customer = customer_moved(event.content)
+    if customer is not None:
+        yield _CUSTOMER_BALANCE_TRANSACTION, f"{CUSTOMER}:{_text(customer)}"
+    payment = payment_made(event.content)
+    if payment is not None:
+        yield _INVOICE_PAYMENT, f"{PAYMENT_INTENT}:{_text(payment)}"
+    invoice = invoice_meant(event.content)
+    if invoice is not None:
+        yield _INVOICE_PAYMENT, f"{INVOICE}:{_text(invoice)}"
+        yield _CREDIT_NOTE, f"{INVOICE}:{_text(invoice)}"
 
 
 def _id_of(value: Any) -> str:

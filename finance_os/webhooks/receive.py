@@ -2,22 +2,26 @@
 
 import logging
 import os
-from collections.abc import Mapping
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
 from finance_os.evidence.businesses import Connection, active_connections
 from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import SourceError
+from finance_os.observability import happened
 from finance_os.sources.approvals import ConnectionApprovals
 from finance_os.sources.credentials import Credentials, CredentialsMissing, find_credentials
 from finance_os.sources.plaid import PLAID
 from finance_os.sources.quickbooks.objects import REALM_ID
 from finance_os.webhooks import inbox
-from finance_os.webhooks.events import SYSTEMS, UNREADABLE, Event, events_in
-from finance_os.webhooks.plaid_keys import verify_plaid
+from finance_os.webhooks.events import UNREADABLE, Event, events_in, signed_at
+from finance_os.webhooks.plaid_keys import key_id_in, verify_plaid
 from finance_os.webhooks.settings import QUICKBOOKS_VERIFIER, STRIPE_SECRET
 from finance_os.webhooks.signatures import BadSignature, UnfitSecrets, secrets_of, verify_intuit, verify_stripe
+from finance_os.webhooks.storing import Delivery, Stored
 
 _log = logging.getLogger(__name__)
 
@@ -48,78 +52,144 @@ class Accepted:
 
 
 class Refused(Exception):
-    """A delivery that is not kept. `status` is the HTTP status, `reason` the code that was counted."""
+    """A delivery that is not kept.
 
-    def __init__(self, status: int, reason: str) -> None:
+    `status` is the HTTP status, `reason` the code that is counted for the connection; `said` is what is answered, the
+    same unless that would tell too much. It counts `times`.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        connection: Connection | None = None,
+        said: str | None = None,
+        times: int = 1,
+    ) -> None:
         super().__init__(reason)
+        self.times = times
         self.status = status
         self.reason = reason
+        self.connection = connection
+        self.said = said or reason
 
 
-def find_connection(database: Database, business_id: str, source_system: str, connection_id: int) -> Connection:
-    """Whose delivery it is. Raises `Refused`, 404, for an address that leads to no active connection.
+@dataclass(frozen=True)
+class Verified:
+    """A delivery that is the vendor's. `strangers` are events that belong to no connection here; `came` is when it came
+    (`monotonic`)."""
 
-    One that was found is remembered for some seconds.
-    """
+    delivery: Delivery
+    strangers: int
+    came: float
+
+
+def remembered_connection(
+    database: Database, business_id: str, source_system: str, connection_id: int
+) -> Connection | None:
+    """Whose delivery it is, if it was found some seconds ago; asks nobody."""
+    until, found = _found.get((database.url, business_id, source_system, connection_id), (0.0, None))
+    return found if monotonic() < until else None
+
+
+def find_connection(database: Database, business_id: str, source_system: str, connection_id: int) -> Connection | None:
+    """The active connection that an address leads to, remembered for some seconds; `None` if there is none."""
     key = database.url, business_id, source_system, connection_id
-    until, found = _found.get(key, (0.0, None))
-    if found is not None and monotonic() < until:
-        return found
-    found = None
-    if source_system in SYSTEMS:
-        found = inbox.connection_named(database, business_id, source_system, connection_id)
+    found = inbox.connection_named(database, business_id, source_system, connection_id)
     if found is None:
         _found.pop(key, None)
-        inbox.count_refusal(database, None, "unknown_connection")
-        raise Refused(404, "unknown_connection")
-    _found[key] = monotonic() + REMEMBERED_SECONDS, found
+    else:
+        _found[key] = monotonic() + REMEMBERED_SECONDS, found
     return found
 
 
-def refuse(database: Database, connection: Connection, status: int, reason: str) -> Refused:
-    """Count a refusal, and give what is to be raised."""
-    inbox.count_refusal(database, connection, reason)
-    _log.warning("webhook refused connection=%s reason=%s", connection.connection_id, reason)
-    return Refused(status, reason)
+def stranger(source_system: str, header: str | None, body: bytes) -> Refused:
+    """What is answered where an address leads to no connection: what anybody gets who cannot sign.
+
+    Which businesses and connections there are is not to be learned from the answers.
+    """
+    nobodys = secrets.token_hex(32)
+    said = "signature_wrong"
+    try:
+        if source_system == "stripe":
+            verify_stripe(body, header, [nobodys])
+        elif source_system == "quickbooks":
+            verify_intuit(body, header, [nobodys])
+        else:
+            key_id_in(header)
+    except BadSignature as bad:
+        said = bad.reason
+    return Refused(400, "unknown_connection", None, said)
 
 
-def receive(database: Database, connection: Connection, header: str | None, body: bytes) -> Accepted:
-    """Verify a delivery and keep its events; what is returned is durable.
+def count_refusals(database: Database, refused: Sequence[Refused]) -> list[None]:
+    """Count requests that were refused, and say so: nothing of what they held is kept."""
+    counted: Counter[tuple[Connection | None, str]] = Counter()
+    for each in refused:
+        counted[each.connection, each.reason] += each.times
+    with database.transaction() as opened:
+        # In the order in which everybody takes them: no two of these transactions wait for each other.
+        for connection, reason in sorted(counted, key=lambda key: (key[0].connection_id if key[0] else 0, key[1])):
+            inbox.count_refusal(opened, connection, reason, counted[connection, reason])
+    for each in refused:
+        if each.status == 200:  # the delivery was kept, and tells of its strangers itself
+            continue
+        of = each.connection
+        happened.delivery_refused(each.reason, *((of.business_id, of.source_system) if of is not None else ()))
+    for (connection, reason), times in counted.items():
+        if connection is not None:
+            _log.warning("webhook refused connection=%s reason=%s times=%s", connection.connection_id, reason, times)
+    return [None] * len(refused)
+
+
+def verified(database: Database, connection: Connection, header: str | None, body: bytes) -> Verified:
+    """Verify a delivery and take it apart; nothing is kept yet.
 
     Raises `Refused`: 400 for a signature that is wrong or too old, 503 where it cannot be verified now (secrets that
     are not set, a secret store or Plaid that does not answer), so that the vendor sends it again.
     """
+    came = monotonic()
     try:
-        _verify(database, connection, header, body)
+        moment = _verify(database, connection, header, body)
     except BadSignature as bad:
-        raise refuse(database, connection, 400, bad.reason) from None
+        raise Refused(400, bad.reason, connection) from None
     except (CredentialsMissing, UnfitSecrets, ValueError):
-        raise refuse(database, connection, 503, "secret_not_set") from None
+        raise Refused(503, "secret_not_set", connection) from None
     except SourceError as error:
-        raise refuse(database, connection, 503, error.code) from None
+        raise Refused(503, error.code, connection) from None
     events = events_in(connection.source_system, body)
+    if moment is not None:
+        events = [signed_at(event, moment) for event in events]
     owned, strangers = _owned(database, connection, header, body, events)
-    if strangers:
-        inbox.count_refusal(database, connection, "unknown_realm", strangers)
-    stored = inbox.store(database, connection, body, owned)
+    return Verified(Delivery(connection, body, owned), strangers, came)
+
+
+def accepted(of: Verified, stored: Stored) -> Accepted:
+    """What is answered of a delivery that was stored, and told of it."""
+    connection = of.delivery.sent_to
     _log.info(
         "webhook kept connection=%s new=%s known=%s unknown_realm=%s",
         connection.connection_id,
         stored.new,
         stored.known,
-        strangers,
+        of.strangers,
+        extra={"event_keys": [event.key for _, event in of.delivery.events[:20]]},
     )
-    return Accepted(stored.new, stored.known, strangers)
+    counts = {"new": stored.new, "known": stored.known, "unknown_realm": of.strangers}
+    happened.delivery_kept(connection.business_id, connection.source_system, monotonic() - of.came, counts)
+    return Accepted(stored.new, stored.known, of.strangers)
 
 
-def _verify(database: Database, connection: Connection, header: str | None, body: bytes) -> None:
+def _verify(database: Database, connection: Connection, header: str | None, body: bytes) -> int | None:
+    """Raise `BadSignature` unless it is the vendor's. When it was signed, where that tells two equal bodies apart."""
     credentials = _credentials(database, connection)
     if connection.source_system == "stripe":
         verify_stripe(body, header, secrets_of(credentials[STRIPE_SECRET]))
     elif connection.source_system == "quickbooks":
         verify_intuit(body, header, secrets_of(credentials[QUICKBOOKS_VERIFIER]))
     else:
-        verify_plaid(body, header, connection.connection_id, credentials)
+        return verify_plaid(body, header, connection.connection_id, credentials)
+    return None
 
 
 def _credentials(database: Database, connection: Connection) -> Credentials:
@@ -170,7 +240,7 @@ def _owned(
             continue
         owners[realm].append(each)
     if unsure is not None and not all(owners.values()):
-        raise refuse(database, sent_to, 503, unsure.code)
+        raise Refused(503, unsure.code, sent_to)
     owned = [
         (owner, event) for event in events for owner in (owners[event.realm] if event.realm is not None else [sent_to])
     ]

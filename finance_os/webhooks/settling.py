@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from psycopg.types.json import Jsonb
 
 from finance_os.evidence.database import Database, DatabaseConnection
+from finance_os.observability import happened
 from finance_os.webhooks import inbox
 from finance_os.webhooks.settings import WebhookSettings
 from finance_os.webhooks.walk import LONGEST_WAIT, ReadRequest
@@ -85,9 +86,10 @@ def settle(database: Database, request: ReadRequest, run_ids: Sequence[str], set
                                       WHERE reads ? run.key ORDER BY 1)
             WHERE request_id = %(request_id)s AND state = 'requested'
               AND NOT EXISTS (SELECT FROM jsonb_object_keys(reads) AS wanted WHERE NOT %(succeeded)s ? wanted)
+            RETURNING extract(epoch FROM settled_at - received_at)::float8 AS latency
             """,
             parameters,
-        ).rowcount
+        ).fetchall()
         failed = opened.execute(
             """
             WITH judged AS (
@@ -131,8 +133,10 @@ def settle(database: Database, request: ReadRequest, run_ids: Sequence[str], set
         )
         poisoned = [row["event_number"] for row in failed if row["state"] == "poisoned"]
         if poisoned:
-            inbox.tell_of_poisoned(opened, request.connection.business_id, poisoned)
-    settled = Settled(done, len(failed) - len(poisoned), len(poisoned))
+            inbox.tell_of_poisoned(opened, request.connection, poisoned)
+    settled = Settled(len(done), len(failed) - len(poisoned), len(poisoned))
+    of = request.connection
+    happened.events_settled(of.business_id, of.source_system, asdict(settled), [row["latency"] for row in done])
     _log.info("webhook request %s ended: %s", request.request_id, settled)
     return settled
 

@@ -14,8 +14,9 @@ from psycopg.types.json import Jsonb
 
 from finance_os.evidence.businesses import Connection
 from finance_os.evidence.database import Database, DatabaseConnection
+from finance_os.observability.logs import correlation_ids
 from finance_os.webhooks import inbox
-from finance_os.webhooks.events import UNREADABLE, Event, events_in
+from finance_os.webhooks.events import UNREADABLE, Event, events_in, key_in_body
 from finance_os.webhooks.reads import Unfit, Wanted, count, merged, reads_of
 from finance_os.webhooks.settings import WebhookSettings
 
@@ -163,7 +164,7 @@ def _events(
         for each in bodies:
             events = {event.key: event for event in events_in(source_system, bytes(each["body"]))}
             for row in by_body[each["body_id"]]:
-                yield row["event_number"], events.get(row["event_key"])
+                yield row["event_number"], events.get(key_in_body(row["event_key"]))
 
 
 def _reads(source_system: str, event: Event | None) -> Wanted | None:
@@ -200,7 +201,7 @@ def _set_aside(opened: DatabaseConnection, connection: Connection, numbers: Sequ
         """,
         (UNREADABLE, list(numbers)),
     )
-    inbox.tell_of_poisoned(opened, connection.business_id, numbers)
+    inbox.tell_of_poisoned(opened, connection, numbers)
 
 
 def _ask(
@@ -236,6 +237,7 @@ def _ask(
         max(wanted),
         len(wanted),
         count(together),
+        extra={"correlation_ids": correlation_ids(connection.source_system, together)},
     )
     return ReadRequest(row["request_id"], connection, together, row["requested_at"])
 

@@ -1,6 +1,7 @@
 """Killed at any moment, with answers lost on top: one object an intent, none lost, none twice.
 
-Everything is derived from the seed. `make soak` runs SOAK_SEEDS of them, marked `soak`; a plain run takes a handful.
+Everything is derived from the seed. `make soak` runs SOAK_EXPORT_SEEDS of them, marked `soak`, whose first deaths are
+spread over every call to QuickBooks and the database; a plain run takes a handful.
 """
 
 import multiprocessing
@@ -8,8 +9,8 @@ import os
 import random
 import signal
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -29,18 +30,43 @@ from finance_os_tests.stripe_qbo.books import Books, Loss, books, intent, story
 from finance_os_tests.stripe_qbo.worker import Orders
 
 HANDFUL = 8
+WAYS = 4
 DISASTERS = 4
 
 KEY = new_key()
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A number of `count`. Every other one writes in batches, and for every other pair the vendor forgets requests at
+    once."""
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return str(self.number)
+
+    @property
+    def together(self) -> int:
+        return 30 if self.number % 2 else 1
+
+    @property
+    def forgets(self) -> bool:
+        return self.number % WAYS >= 2
+
+    def first_strike(self, moments: int) -> int:
+        """A moment of `moments`: those of the seeds of one way are spread evenly over all of them."""
+        return 1 + self.number // WAYS * moments // -(-self.count // WAYS)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """As many seeds as are asked for."""
     if "seed" in metafunc.fixturenames:
         soaking = "soak" in str(metafunc.config.getoption("markexpr"))
-        count = int(os.environ.get("SOAK_SEEDS", "50")) if soaking else HANDFUL
+        count = int(os.environ.get("SOAK_EXPORT_SEEDS", "300")) if soaking else HANDFUL
         marks = [pytest.mark.soak] if soaking else []
-        metafunc.parametrize("seed", [pytest.param(seed, marks=marks) for seed in range(count)])
+        metafunc.parametrize("seed", [pytest.param(Seed(each, count), marks=marks) for each in range(count)], ids=str)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +80,7 @@ def orders(company: Books, database: Database, acme: Connection) -> Orders:
     ensure_connection(database, "acme", "quickbooks")
     approve_policy(database, "acme", QBO_EXPORT.key, scope=company.realm)
     company.before.losses.clear()
+    company.before.watch = None
     given = company.change("connect_writer")["refresh_token"]
     values = {**company.values, "FINANCE_OS_QUICKBOOKS_WRITE_REFRESH_TOKEN": given}
     return Orders(database.url, "acme", company.realm, values, KEY)
@@ -82,9 +109,9 @@ def run(orders: Orders) -> int:
 
 
 def changes(intents: list[Intent]) -> list[Intent]:
-    """An update of an invoice that is paid by then."""
-    billed = next(each for each in intents if each.entity == "Invoice")
-    return [intent(billed.key, "Invoice", {"DueDate": "2026-08-10"}, Operation.UPDATE)]
+    """An update of each invoice, which is paid by then."""
+    billed = [each.key for each in intents if each.entity == "Invoice"]
+    return [intent(each, "Invoice", {"DueDate": "2026-08-10"}, Operation.UPDATE) for each in billed]
 
 
 def assert_one_object_each(company: Books, database: Database, intents: list[Intent]) -> None:
@@ -110,40 +137,58 @@ def assert_one_object_each(company: Books, database: Database, intents: list[Int
 @pytest.fixture(scope="module")
 def moments(
     company: Books, server_url: str, template_name: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[int]:
-    """How many moments it takes to apply everything undisturbed."""
+) -> Iterator[Mapping[int, int]]:
+    """How many moments it takes to apply a story undisturbed: one by one, and three in batches."""
     from finance_os.evidence.businesses import ensure_business
     from finance_os_tests.conftest import create_database, drop_database
 
-    name = f"finance_os_moments_{os.getpid()}"
-    database = Database(create_database(server_url, name, template_name))
-    report = tmp_path_factory.mktemp("moments") / "count"
-    ensure_business(database, "acme", "Acme", "America/New_York")
-    ensure_connection(database, "acme", "quickbooks")
-    approve_policy(database, "acme", QBO_EXPORT.key, scope=company.realm)
-    intents = story(company, 1, "undisturbed")
-    put_plan(database, "acme", company.realm, intents + changes(intents))
-    assert run(Orders(database.url, "acme", company.realm, company.values, KEY, report=str(report))) == 0
-    yield int(Path(report).read_text())
-    drop_database(server_url, name)
+    found: dict[int, int] = {}
+    names: list[str] = []
+    for together in (1, 30):
+        names.append(f"finance_os_moments_{os.getpid()}_{together}")
+        database = Database(create_database(server_url, names[-1], template_name))
+        report = tmp_path_factory.mktemp("moments") / "count"
+        ensure_business(database, "acme", "Acme", "America/New_York")
+        ensure_connection(database, "acme", "quickbooks")
+        approve_policy(database, "acme", QBO_EXPORT.key, scope=company.realm)
+        intents = stories(company, together, f"calm{together}")
+        put_plan(database, "acme", company.realm, intents + changes(intents))
+        orders = Orders(database.url, "acme", company.realm, company.values, KEY, together=together, report=str(report))
+        assert run(orders) == 0
+        found[together] = int(Path(report).read_text())
+    yield found
+    for name in names:
+        drop_database(server_url, name)
 
 
-def test_killed_at_any_moment(company: Books, database: Database, orders: Orders, moments: int, seed: int) -> None:
+def stories(company: Books, together: int, prefix: str) -> list[Intent]:
+    return story(company, 1 if together == 1 else 3, prefix)
+
+
+def test_killed_at_any_moment(
+    company: Books, database: Database, orders: Orders, moments: Mapping[int, int], seed: Seed
+) -> None:
     """Several deaths in a row, each at a moment of its own; requests are forgotten, tokens end and answers are lost."""
-    dice = random.Random(seed)
-    intents = story(company, 1, f"seed{seed}")
+    dice = random.Random(seed.number)
+    orders = replace(orders, together=seed.together)
+    intents = stories(company, seed.together, f"seed{seed}")
     put_plan(database, "acme", orders.realm, intents + changes(intents))
+    if seed.forgets:
+        company.before.watch = lambda _, __: company.room._quickbooks._answered.clear()
     killed = 0
-    for _ in range(dice.randint(1, DISASTERS)):
+    for death in range(dice.randint(1, DISASTERS)):
         company.before.losses = deque(dice.choices([None, None, None, *Loss], k=3))
         # Late answers are waited for until the patience ends, which is long: leave them to the tests of one answer.
         company.before.losses = deque(Loss.AFTER if each is Loss.LATE else each for each in company.before.losses)
-        killed += run(replace(orders, strike=dice.randint(1, moments))) == -signal.SIGKILL
+        every = moments[seed.together]
+        strike = dice.randint(1, every) if death else seed.first_strike(every)
+        killed += run(replace(orders, strike=strike, workers=dice.choice([1, 1, 2]))) == -signal.SIGKILL
         if dice.random() < 0.5:
             company.change("forget_requests")
         if dice.random() < 0.5:
             company.change("expire_access_tokens")
     company.before.losses.clear()
+    company.before.watch = None
     assert run(orders) == 0
     assert_one_object_each(company, database, intents)
     assert killed
@@ -173,25 +218,26 @@ def test_killed_while_it_waits_for_an_answer(
     assert_one_object_each(company, database, intents)
 
 
-def test_the_moments_are_met(company: Books, database: Database, orders: Orders, moments: int) -> None:
+def test_the_moments_are_met(company: Books, database: Database, orders: Orders, moments: Mapping[int, int]) -> None:
     """Killed at the first and at the last moment; the count is that of a run without losses."""
     intents = story(company, 1, "met")
     put_plan(database, "acme", orders.realm, intents + changes(intents))
     assert run(replace(orders, strike=1)) == -signal.SIGKILL
     assert database.fetch("SELECT count(*) AS count FROM finance_os.intent_attempts")[0]["count"] == 0
-    assert run(replace(orders, strike=moments // 2)) == -signal.SIGKILL
+    assert run(replace(orders, strike=moments[1] // 2)) == -signal.SIGKILL
     assert run(orders) == 0
     assert run(orders) == 0
     assert_one_object_each(company, database, intents)
 
 
 def test_two_processes_at_once_one_of_them_killed(
-    company: Books, database: Database, orders: Orders, moments: int
+    company: Books, database: Database, orders: Orders, moments: Mapping[int, int]
 ) -> None:
     intents = story(company, 3, "pair")
+    orders = replace(orders, together=1)
     put_plan(database, "acme", orders.realm, intents)
     writes = company.before.writes
-    pair = [started(replace(orders, strike=moments)), started(replace(orders, workers=2))]
+    pair = [started(replace(orders, strike=moments[1])), started(replace(orders, workers=2))]
     ended = [finished(each) for each in pair]
     assert ended[1] in (0, 3)  # some may have been left to the other one
     company.change("forget_requests")

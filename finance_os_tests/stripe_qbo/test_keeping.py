@@ -15,10 +15,10 @@ from finance_os.evidence.extraction import Finding, Severity
 from finance_os.readiness.policies import QBO_EXPORT
 from finance_os.stripe_qbo import links, states
 from finance_os.stripe_qbo.apply import apply
+from finance_os.stripe_qbo.holding import Ended
 from finance_os.stripe_qbo.keeping import keep
 from finance_os.stripe_qbo.mapping.drafts import Adopted
 from finance_os.stripe_qbo.planning import Plan, plan_of
-from finance_os.stripe_qbo.sending import Ended
 from finance_os.stripe_qbo.store import PayloadConflict, What
 from finance_os.stripe_qbo.verify import verify
 from finance_os_tests.readiness.approvers import approve_policy
@@ -64,7 +64,7 @@ def test_a_companys_weeks_end_in_its_books(company: Books, read: Company, databa
     company.before.losses = deque(dice.choice(losses) if dice.random() < 0.15 else None for _ in plan.intents)
     company.before.watch = lambda _, __: company.room._quickbooks._answered.clear()
     with company.writer() as writer:
-        result = apply(database, writer, "acme", company.realm)
+        result = apply(database, writer, "acme", company.realm, together=1)
     assert result.ended.keys() <= {Ended.APPLIED, Ended.FOUND, Ended.UNKNOWN, Ended.WAITING}
     assert result.ended[Ended.FOUND] > 5
     company.before.losses.clear()

@@ -357,3 +357,20 @@ def test_the_hash_is_over_what_would_be_written() -> None:
 def test_a_business_that_is_not_there_keeps_nothing(database: Database, acme: Connection) -> None:
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         put_plan(database, "nobody", REALM, [customer("cus_1")])
+
+
+def test_what_an_update_corrects_is_kept_with_it_and_not_sent(database: Database) -> None:
+    put_plan(database, "acme", REALM, [customer("cus_1")])
+    force(database, "applied", "cus_1")
+    update = intent(key("customer", "cus_1"), "Customer", {"CompanyName": "B"}, Operation.UPDATE)
+    named = replace(update, corrects={"CompanyName": "A", "Notes": None})
+    assert named.input_hash != update.input_hash
+    put = put_plan(database, "acme", REALM, [customer("cus_1"), named])
+    assert [each.corrects for each in put.changes] == [("CompanyName", "Notes")]
+    assert "corrects CompanyName, Notes" in str(put.changes[0])
+    with database.transaction() as connection:
+        kept = states.reread(connection, rows(database, "intent_id")[-1]["intent_id"])
+    assert (kept.intent, kept.input_hash) == (named, named.input_hash)
+    assert kept.intent.payload == {"CompanyName": "B"}
+    # The same again is the same; without what it corrects it would be another one.
+    assert put_plan(database, "acme", REALM, [customer("cus_1"), named]).changes == ()

@@ -13,8 +13,9 @@ from finance_os.readiness.policies import QBO_EXPORT
 from finance_os.stripe_qbo import links, verify
 from finance_os.stripe_qbo.apply import apply
 from finance_os.stripe_qbo.intent import Intent, Operation
+from finance_os.stripe_qbo.lookup import is_void
 from finance_os.stripe_qbo.store import put_plan
-from finance_os.stripe_qbo.verify import Verified, differences, is_void
+from finance_os.stripe_qbo.verify import Verified, differences
 from finance_os_tests.readiness.approvers import approve_policy
 from finance_os_tests.stripe_qbo.books import Books, books, customer, intent, invoice, key, story
 

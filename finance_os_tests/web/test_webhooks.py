@@ -158,7 +158,7 @@ def test_several_companies_in_one_body_go_each_to_its_own_connection(
         ("globex", theirs.connection_id, "b"),
     ]
     assert refused(database) == {(ours.connection_id, "unknown_realm"): 5}
-    assert send(client, closed, body).status_code == 404
+    assert send(client, closed, body).status_code == 400
 
 
 def test_the_older_form_is_one_event_for_each_entity(database: Database, acme: Connection, browse: Browse) -> None:
@@ -213,8 +213,6 @@ def test_an_address_that_leads_to_no_connection(
     product = ensure_connection(database, "acme", "gravity")
     addresses = [
         f"/webhooks/globex/stripe/{number}",
-        f"/webhooks/acme/quickbooks/{number}",
-        f"/webhooks/acme/gravity/{product.connection_id}",
         f"/webhooks/acme/stripe/{globex.connection_id}",
         "/webhooks/nobody/stripe/1",
         "/webhooks/acme/stripe/0",
@@ -225,12 +223,67 @@ def test_an_address_that_leads_to_no_connection(
     ]
     for address in addresses:
         answer = client.post(address, content=body, headers={STRIPE_HEADER: stripe_header(body)})
-        assert (answer.status_code, answer.json()) == (404, {"error": "unknown_connection"}), address
+        assert (answer.status_code, answer.json()) == (400, {"error": "signature_wrong"}), address
+    for address in (f"/webhooks/acme/gravity/{product.connection_id}", "/webhooks/acme/nothing/1"):
+        answer = client.post(address, content=body, headers={STRIPE_HEADER: stripe_header(body)})
+        assert (answer.status_code, answer.json()) == (404, {"error": "unknown_source_system"}), address
     ensure_connection(database, "acme", "stripe", active=False)
-    assert send(client, acme, body).status_code == 404
+    assert send(client, acme, body).status_code == 400
     assert kept(database) == []
-    assert refused(database) == {(None, "unknown_connection"): len(addresses) + 1}
+    assert refused(database) == {(None, "unknown_connection"): len(addresses) + 1, (None, "unknown_source_system"): 2}
     assert client.get(place(acme)).status_code == 405
+
+
+def test_a_flood_of_refusals_is_counted_and_keeps_nobody_out(
+    database: Database, acme: Connection, browse: Browse
+) -> None:
+    """Those who cannot sign are counted together, and whoever can is answered beside them."""
+    address = str(browse(database).base_url)
+    limits = httpx.Limits(max_connections=40)
+    with httpx.Client(base_url=address, timeout=30, limits=limits) as client, ThreadPoolExecutor(24) as pool:
+        wrong = [pool.submit(send, client, acme, stripe_event("evt_x"), "t=1,v1=00") for _ in range(150)]
+        right = [pool.submit(send, client, acme, stripe_event(f"evt_{number}")) for number in range(30)]
+        assert {each.result().status_code for each in wrong} == {400}
+        assert {each.result().status_code for each in right} == {200}
+    assert refused(database) == {(acme.connection_id, "signature_wrong"): 150}
+    assert len(kept(database)) == 30
+
+
+def test_thousands_of_strangers_in_one_body_are_counted(database: Database, acme: Connection, browse: Browse) -> None:
+    ours = ensure_connection(database, "acme", "quickbooks")
+    body = json.dumps([cloud_event("a", "1001", "1"), *(cloud_event(f"s{n}", "9", "1") for n in range(2_500))]).encode()
+    assert len(body) < MAX_BODY_BYTES
+    assert send(browse(database), ours, body).json() == {"stored": 1, "known": 0, "unknown_realm": 2_500}
+    assert refused(database) == {(ours.connection_id, "unknown_realm"): 2_500}
+
+
+@pytest.mark.parametrize("system", ["stripe", "quickbooks", "plaid"])
+def test_answers_do_not_tell_which_connections_there_are(
+    database: Database, acme: Connection, browse: Browse, monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    """Whoever cannot sign gets the same, byte for byte, at an address that is there and at one that is not."""
+    monkeypatch.setenv("FINANCE_OS_PLAID_CLIENT_ID", "client")
+    monkeypatch.setenv("FINANCE_OS_PLAID_SECRET", "secret")
+    monkeypatch.setenv("FINANCE_OS_PLAID_ACCESS_TOKEN", "access-sandbox-x")
+    there = ensure_connection(database, "acme", system)
+    client = browse(database)
+    body = stripe_event("evt_1")
+    name = {"stripe": STRIPE_HEADER, "quickbooks": INTUIT_HEADER, "plaid": "plaid-verification"}[system]
+    headers = ["", "nonsense", "t=1", "t=x,v1=00", "e30.e30.e30"]
+    headers += [f"t={int(time.time())},v1=" + ",v1=".join(["00"] * count) for count in (1, 20, 21)]
+    for header in headers if system != "plaid" else headers[:3]:
+        answers = [
+            client.post(address, content=sent, headers={name: header} if header else {})
+            for sent in (body, b" " * (MAX_BODY_BYTES + 1))
+            for address in (place(there), f"/webhooks/nobody/{system}/{there.connection_id}")
+        ]
+        here, nowhere, large_here, large_nowhere = [
+            (answer.status_code, answer.content, sorted(each for each in answer.headers if each != "date"))
+            for answer in answers
+        ]
+        assert here == nowhere, header
+        assert large_here == large_nowhere
+        assert (here[0], large_here[0]) == (400, 413)
 
 
 def test_a_body_may_have_a_mebibyte_and_no_more(database: Database, acme: Connection, browse: Browse) -> None:

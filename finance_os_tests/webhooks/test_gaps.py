@@ -63,21 +63,21 @@ def keys(database: Database, **of: Any) -> list[str]:
 
 def test_only_what_should_have_come_and_did_not_is_taken_up(database: Database, watched: Connection) -> None:
     assert gaps.check(database, watched, OURS) is None
-    come(database, watched, stripe_event("evt_came"))
+    come(database, watched, stripe_event("evt_came", "refund.updated", {"object": "refund", "id": "re_1"}))
     log(
         database,
         watched,
-        ("evt_missing", now() - HOUR, "invoice"),
-        ("evt_came", now() - HOUR, "invoice"),
-        ("evt_before", now() - 25 * HOUR, "invoice"),
-        ("evt_young", now() - timedelta(minutes=3), "invoice"),
+        ("evt_missing", now() - HOUR, "refund"),
+        ("evt_came", now() - HOUR, "refund"),
+        ("evt_before", now() - 25 * HOUR, "refund"),
+        ("evt_young", now() - timedelta(minutes=3), "refund"),
         ("evt_nothing", now() - HOUR, "payment_method"),
     )
     assert gaps.check(database, watched, OURS) == 1
     assert keys(database, never_came=True) == ["evt_missing"]
     assert gaps.check(database, watched, OURS) is None
     request = one(request_reads(database, OURS))
-    assert request.reads == {"stripe_invoice": ["in_1", "invoice_evt_missing"]}
+    assert request.reads == {"stripe_refund": ["re_1", "refund_evt_missing"]}
     come(database, watched, stripe_event("evt_missing"))
     assert keys(database, never_came=True) == []
     assert keys(database) == ["evt_came", "evt_missing"]
@@ -88,7 +88,7 @@ def test_a_run_that_ends_later_is_compared_too(database: Database, watched: Conn
         slow = sync_runs.begin(
             database, opened, read_of(watched, [], object_type="stripe_event"), Origin(Trigger.MANUAL)
         )
-        log(database, watched, ("evt_1", now() - HOUR, "invoice"))
+        log(database, watched, ("evt_1", now() - HOUR, "refund"))
         assert gaps.check(database, watched, OURS) is None
         sync_runs.fail(database, opened, slow, "timeout", "no answer in time")
         sync_runs.leave(slow)
@@ -99,15 +99,15 @@ def test_a_log_longer_than_a_page_is_compared_to_its_end(
     database: Database, watched: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gaps, "_AT_ONCE", 4)
-    log(database, watched, *((f"evt_{n:02}", now() - HOUR, "invoice" if n % 3 else "payout_x") for n in range(30)))
+    log(database, watched, *((f"evt_{n:02}", now() - HOUR, "refund" if n % 3 else "payout_x") for n in range(30)))
     assert gaps.check(database, watched, OURS) == 20
     [row] = database.fetch("SELECT found FROM finance_os.webhook_gap_checks")
     assert row["found"] == 20
 
 
 def test_another_business_s_log_is_not_ours(database: Database, watched: Connection, globex: Connection) -> None:
-    log(database, globex, ("evt_1", now() - HOUR, "invoice"))
+    log(database, globex, ("evt_1", now() - HOUR, "refund"))
     assert gaps.check(database, watched, OURS) is None
-    log(database, watched, ("evt_2", now() - HOUR, "invoice"))
+    log(database, watched, ("evt_2", now() - HOUR, "refund"))
     assert gaps.check(database, watched, OURS) == 1
     assert keys(database) == ["evt_2"]

@@ -21,7 +21,9 @@ from finance_os.evidence.extraction import SourceError
 from finance_os.sources.credentials import Credentials
 from finance_os.webhooks import plaid_keys
 from finance_os.webhooks.plaid_keys import verify_plaid
+from finance_os.webhooks.settings import WebhookSettings
 from finance_os.webhooks.signatures import BadSignature
+from finance_os.webhooks.walk import request_reads
 from finance_os_tests.web.conftest import Browse
 
 BODY = b'{"webhook_type": "TRANSACTIONS", "webhook_code": "SYNC_UPDATES_AVAILABLE", "item_id": "item1"}\n'
@@ -203,14 +205,22 @@ def test_over_the_socket(
     plaid.down = True
     assert (send(plaid.sign()).status_code, send(plaid.sign()).json()) == (503, {"error": "unreachable"})
     plaid.down = False
-    assert send(plaid.sign()).json() == {"stored": 1, "known": 0, "unknown_realm": 0}
-    assert send(plaid.sign()).json() == {"stored": 0, "known": 1, "unknown_realm": 0}
+    at = int(time.time())
+    assert send(plaid.sign(at=at)).json() == {"stored": 1, "known": 0, "unknown_realm": 0}
+    assert send(plaid.sign(at=at)).json() == {"stored": 0, "known": 1, "unknown_realm": 0}
     assert send(plaid.sign(b"other")).json() == {"error": "signature_wrong"}
     [event] = database.fetch("SELECT event_key, event_type FROM finance_os.webhook_events")
     assert event == {
-        "event_key": f"sha256:{hashlib.sha256(BODY).hexdigest()}",
+        "event_key": f"sha256:{hashlib.sha256(BODY).hexdigest()}@{at}",
         "event_type": "TRANSACTIONS.SYNC_UPDATES_AVAILABLE",
     }
+    # The same said again at another time is something new: there is no ID and no time in its body.
+    assert send(plaid.sign(at=at - 1)).json() == {"stored": 1, "known": 0, "unknown_realm": 0}
+    assert {each.reads["plaid_transaction"] is None for each in request_reads(database, WebhookSettings())} == {True}
+    [row] = database.fetch(
+        "SELECT count(*) AS events, count(DISTINCT body_id) AS bodies FROM finance_os.webhook_events"
+    )
+    assert row == {"events": 2, "bodies": 1}
     monkeypatch.setenv("FINANCE_OS_PLAID_ENABLED", "0")
     plaid_keys.forget()
     assert send(plaid.sign()).json() == {"error": "feature_flag_off"}

@@ -79,7 +79,7 @@ def test_every_object_that_has_events_is_read_for_its_own() -> None:
             {
                 "stripe_invoice": ["in_1"],
                 "stripe_credit_note": ["cn_1"],
-                "stripe_customer_balance_transaction": ["cus_1/cbtxn_1"],
+                "stripe_customer_balance_transaction": ["customer:cus_1"],
             },
         ),
         ({"object": "discount", "customer": "cus_1"}, {"stripe_customer": ["cus_1"]}),
@@ -92,11 +92,105 @@ def test_stripe(item: dict[str, Any], expected: dict[str, list[str]]) -> None:
     assert of_stripe("some.event", item) == expected
 
 
+PAID_OUT = {"object": "payout", "id": "po_1", "automatic": True, "balance_transaction": "txn_1"}
+INVOICE = {"object": "invoice", "id": "in_1", "customer": "cus_1", "starting_balance": 0, "ending_balance": 0}
+CUSTOMER = {"object": "customer", "id": "cus_1", "balance": -500}
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "members"),
+    [
+        ("payout.reconciliation_completed", {"reconciliation_status": "completed"}, ["payout:po_1"]),
+        ("payout.paid", {"reconciliation_status": "completed"}, ["payout:po_1"]),
+        ("payout.paid", {}, ["payout:po_1"]),
+        ("payout.failed", {"failure_balance_transaction": "txn_2"}, ["txn_2", "payout:po_1"]),
+        ("payout.created", {"reconciliation_status": "in_progress"}, []),
+        ("payout.paid", {"automatic": False, "reconciliation_status": "not_applicable"}, []),
+    ],
+)
+def test_an_automatic_payout_leads_to_all_that_it_paid_out(kind: str, more: dict[str, Any], members: list[str]) -> None:
+    expected = {"stripe_payout": ["po_1"], "stripe_balance_transaction": ["txn_1", *members]}
+    assert of_stripe(kind, {**PAID_OUT, **more}) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "item", "before", "moved"),
+    [
+        ("customer.updated", CUSTOMER, {"balance": 0}, True),
+        ("customer.updated", CUSTOMER, {"email": None}, False),
+        ("customer.created", CUSTOMER, None, True),
+        ("customer.created", {**CUSTOMER, "balance": 0}, None, False),
+        ("customer.deleted", CUSTOMER, None, False),
+        ("invoice.finalized", {**INVOICE, "starting_balance": -500}, None, True),
+        ("invoice.finalized", {**INVOICE, "customer": {"object": "customer", "id": "cus_1"}, "ending_balance": 7}, None,
+         True),
+        ("invoice.finalized", INVOICE, None, False),
+        ("invoice.voided", INVOICE, None, True),
+        ("invoice.overpaid", INVOICE, None, True),
+        ("invoice.upcoming", {**INVOICE, "id": None, "starting_balance": -500}, None, False),
+        ("credit_note.voided", {"object": "credit_note", "id": "cn_1", "invoice": "in_1", "customer": "cus_1"}, None,
+         True),
+    ],
+)  # fmt: skip
+def test_a_customer_whose_balance_moved_leads_to_all_that_moved_it(
+    kind: str, item: dict[str, Any], before: dict[str, Any] | None, moved: bool
+) -> None:
+    body = json.loads(stripe_event("evt_1", kind, item))
+    if before is not None:
+        body["data"]["previous_attributes"] = before
+    [event] = events_in("stripe", json.dumps(body).encode())
+    expected = ["customer:cus_1"] if moved else None
+    assert reads_of("stripe", event).get("stripe_customer_balance_transaction") == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "item", "expected"),
+    [
+        (
+            "charge.succeeded",
+            {"object": "charge", "id": "ch_1", "status": "succeeded", "payment_intent": "pi_1"},
+            {"stripe_charge": ["ch_1"], "stripe_invoice_payment": ["payment_intent:pi_1"]},
+        ),
+        (
+            "payment_intent.succeeded",
+            {"object": "payment_intent", "id": "pi_1", "status": "succeeded"},
+            {"stripe_payment_intent": ["pi_1"], "stripe_invoice_payment": ["payment_intent:pi_1"]},
+        ),
+        (
+            "charge.failed",
+            {"object": "charge", "id": "ch_1", "status": "failed", "payment_intent": "pi_1"},
+            {"stripe_charge": ["ch_1"]},
+        ),
+        (
+            "charge.succeeded",
+            {"object": "charge", "id": "ch_1", "status": "succeeded", "payment_intent": None},
+            {"stripe_charge": ["ch_1"]},
+        ),
+        (
+            "invoice.created",
+            {"object": "invoice", "id": "in_1", "status": "draft"},
+            {
+                "stripe_invoice": ["in_1"],
+                "stripe_invoice_payment": ["invoice:in_1"],
+                "stripe_credit_note": ["invoice:in_1"],
+            },
+        ),
+        ("invoice.deleted", {"object": "invoice", "id": "in_1", "status": "draft"}, {"stripe_invoice": ["in_1"]}),
+    ],
+)
+def test_payments_and_invoices_lead_to_what_joins_them(
+    kind: str, item: dict[str, Any], expected: dict[str, list[str]]
+) -> None:
+    assert of_stripe(kind, item) == expected
+
+
 def test_another_accounts_event_asks_for_nothing() -> None:
     assert of_stripe("invoice.paid", {"object": "invoice", "id": "in_1"}, account="acct_other") == {}
 
 
-@pytest.mark.parametrize("source_id", [7, "in_1/../../v1/refunds", "in 1", "", "x" * 201, {"id": 3}])
+@pytest.mark.parametrize(
+    "source_id", [7, "in_1/../../v1/refunds", "in 1", "", "x" * 201, {"id": 3}, "payout:po_1/..", "charge:ch_1"]
+)
 def test_what_is_no_id_is_not_asked_for(source_id: Any) -> None:
     with pytest.raises(Unfit):
         of_stripe("invoice.paid", {"object": "invoice", "id": source_id})

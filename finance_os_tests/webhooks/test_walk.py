@@ -27,9 +27,12 @@ def come(database: Database, connection: Connection, *bodies: bytes) -> None:
         inbox.store(database, connection, body, events)
 
 
-def invoices(numbers: Iterable[int]) -> list[bytes]:
-    """An event for each number, about the invoice of that number."""
-    return [stripe_event(f"evt_{number}", item={"object": "invoice", "id": f"in_{number}"}) for number in numbers]
+def refunds(numbers: Iterable[int]) -> list[bytes]:
+    """An event for each number, about the refund of that number."""
+    return [
+        stripe_event(f"evt_{number}", "refund.updated", {"object": "refund", "id": f"re_{number}"})
+        for number in numbers
+    ]
 
 
 def run(database: Database, request: ReadRequest, outcome: Mapping[str, str | None]) -> Settled:
@@ -71,21 +74,21 @@ def one(requests: list[ReadRequest]) -> ReadRequest:
 
 
 def test_each_object_is_read_once_for_all_its_events(database: Database, acme: Connection) -> None:
-    come(database, acme, *(stripe_event(f"evt_{n}", item={"object": "invoice", "id": f"in_{n % 2}"}) for n in range(7)))
+    come(database, acme, *(stripe_event(f"evt_{n}", item={"object": "refund", "id": f"re_{n % 2}"}) for n in range(7)))
     request = one(request_reads(database, settings()))
-    assert request.reads == {"stripe_invoice": ["in_0", "in_1"]}
+    assert request.reads == {"stripe_refund": ["re_0", "re_1"]}
     assert open_requests(database) == [request]
     assert request_reads(database, settings()) == []
-    assert run(database, request, {"stripe_invoice": None}) == Settled(7, 0, 0)
+    assert run(database, request, {"stripe_refund": None}) == Settled(7, 0, 0)
     assert open_requests(database) == []
     assert set(states(database).values()) == {("done", 0)}
 
 
 def test_what_comes_while_it_is_read_is_read_again(database: Database, acme: Connection) -> None:
-    come(database, acme, *invoices([1]))
+    come(database, acme, *refunds([1]))
     first = one(request_reads(database, settings()))
-    come(database, acme, stripe_event("evt_later", item={"object": "invoice", "id": "in_1"}))
-    run(database, first, {"stripe_invoice": None})
+    come(database, acme, stripe_event("evt_later", item={"object": "refund", "id": "re_1"}))
+    run(database, first, {"stripe_refund": None})
     assert states(database) == {"evt_1": ("done", 0), "evt_later": ("received", 0)}
     second = one(request_reads(database, settings()))
     assert second.reads == first.reads
@@ -93,21 +96,21 @@ def test_what_comes_while_it_is_read_is_read_again(database: Database, acme: Con
 
 
 def test_a_run_takes_so_many_objects_and_a_connection_so_many_runs(database: Database, acme: Connection) -> None:
-    come(database, acme, *invoices(range(10)))
+    come(database, acme, *refunds(range(10)))
     ours = settings(batch_reads=4, runs_at_once=2)
     first = one(request_reads(database, ours))
     second = one(request_reads(database, ours))
-    assert [len(each.reads["stripe_invoice"] or ()) for each in (first, second)] == [4, 4]
+    assert [len(each.reads["stripe_refund"] or ()) for each in (first, second)] == [4, 4]
     assert request_reads(database, ours) == []
-    run(database, first, {"stripe_invoice": None})
-    assert one(request_reads(database, ours)).reads == {"stripe_invoice": ["in_8", "in_9"]}
+    run(database, first, {"stripe_refund": None})
+    assert one(request_reads(database, ours)).reads == {"stripe_refund": ["re_8", "re_9"]}
 
 
 def test_events_that_ask_for_nothing_are_done_and_unreadable_ones_set_aside(
     database: Database, acme: Connection
 ) -> None:
     come(database, acme, stripe_event("evt_1", item={"object": "payment_method", "id": "pm_1"}), b"{")
-    come(database, acme, stripe_event("evt_2", item={"object": "invoice", "id": 7}))
+    come(database, acme, stripe_event("evt_2", item={"object": "refund", "id": 7}))
     assert request_reads(database, settings()) == []
     found = states(database)
     assert found.pop("evt_1") == ("done", 0)
@@ -120,9 +123,9 @@ def test_events_that_ask_for_nothing_are_done_and_unreadable_ones_set_aside(
 
 def test_one_object_that_fails_leaves_the_others_done(database: Database, acme: Connection) -> None:
     charge = {"object": "charge", "id": "ch_1", "balance_transaction": "txn_1"}
-    come(database, acme, *invoices([1]), stripe_event("evt_2", "charge.succeeded", charge))
+    come(database, acme, *refunds([1]), stripe_event("evt_2", "charge.succeeded", charge))
     request = one(request_reads(database, settings()))
-    outcome = {"stripe_invoice": None, "stripe_charge": None, "stripe_balance_transaction": "forbidden"}
+    outcome = {"stripe_refund": None, "stripe_charge": None, "stripe_balance_transaction": "forbidden"}
     assert run(database, request, outcome) == Settled(1, 1, 0)
     [event] = [each for each in inbox.listed(database) if each["event_key"] == "evt_2"]
     assert (event["state"], event["tries"]) == ("received", 1)
@@ -133,16 +136,16 @@ def test_one_object_that_fails_leaves_the_others_done(database: Database, acme: 
 
 
 def test_the_company_shrinks_until_the_poison_is_alone(database: Database, acme: Connection) -> None:
-    come(database, acme, *invoices(range(120)))
+    come(database, acme, *refunds(range(120)))
     sizes: list[int] = []
     for _ in range(1_000):
         requests = request_reads(database, settings(batch_events=100))
         if not requests:
             break
         for request in requests:
-            targets = request.reads["stripe_invoice"] or []
+            targets = request.reads["stripe_refund"] or []
             sizes.append(len(targets))
-            run(database, request, {"stripe_invoice": "missing" if "in_7" in targets else None})
+            run(database, request, {"stripe_refund": "missing" if "re_7" in targets else None})
     found = states(database)
     assert found.pop("evt_7") == ("poisoned", 5)
     assert {state for state, _ in found.values()} == {"done"}
@@ -152,20 +155,20 @@ def test_the_company_shrinks_until_the_poison_is_alone(database: Database, acme:
 
 
 def test_what_is_the_connections_own_trouble_is_not_counted(database: Database, acme: Connection) -> None:
-    come(database, acme, *invoices(range(3)))
+    come(database, acme, *refunds(range(3)))
     for _ in range(8):
-        run(database, one(request_reads(database, settings())), {"stripe_invoice": "rate_limited"})
+        run(database, one(request_reads(database, settings())), {"stripe_refund": "rate_limited"})
     assert set(states(database).values()) == {("received", 0)}
     held = settings(retry_seconds=600)
     assert request_reads(database, held) == []
-    run(database, one(request_reads(database, settings())), {"stripe_invoice": None})
+    run(database, one(request_reads(database, settings())), {"stripe_refund": None})
     assert one(request_reads(database, held)).reads  # it works again: nothing is held up
 
 
 def test_what_may_be_either_counts_once_the_connection_has_worked(database: Database, acme: Connection) -> None:
-    come(database, acme, *invoices([1]))
+    come(database, acme, *refunds([1]))
     for _ in range(3):
-        run(database, one(request_reads(database, settings())), {"stripe_invoice": "vendor_error"})
+        run(database, one(request_reads(database, settings())), {"stripe_refund": "vendor_error"})
     assert states(database) == {"evt_1": ("received", 0)}
     come(database, acme, stripe_event("evt_2", "customer.updated", {"object": "customer", "id": "cus_1"}))
     for _ in range(10):
@@ -173,27 +176,27 @@ def test_what_may_be_either_counts_once_the_connection_has_worked(database: Data
             run(
                 database,
                 request,
-                {name: "vendor_error" if name == "stripe_invoice" else None for name in request.reads},
+                {name: "vendor_error" if name == "stripe_refund" else None for name in request.reads},
             )
     assert states(database)["evt_2"] == ("done", 0)
     assert states(database)["evt_1"][1] >= 1
 
 
 def test_a_run_that_left_no_sync_run_is_tried_again(database: Database, acme: Connection) -> None:
-    come(database, acme, *invoices([1]))
+    come(database, acme, *refunds([1]))
     request = one(request_reads(database, settings()))
     assert run(database, request, {}) == Settled(0, 1, 0)
     [event] = inbox.listed(database)
-    assert (event["state"], event["last_error"]) == ("received", "stripe_invoice: run_failed")
+    assert (event["state"], event["last_error"]) == ("received", "stripe_refund: run_failed")
 
 
 def test_connections_do_not_wait_for_each_other(database: Database, acme: Connection, globex: Connection) -> None:
-    come(database, acme, *invoices([1]))
-    come(database, globex, *invoices([1]))
+    come(database, acme, *refunds([1]))
+    come(database, globex, *refunds([1]))
     requests = request_reads(database, settings())
     assert [request.connection for request in requests] == [acme, globex]
-    run(database, requests[0], {"stripe_invoice": "unauthorized"})
-    run(database, requests[1], {"stripe_invoice": None})
+    run(database, requests[0], {"stripe_refund": "unauthorized"})
+    run(database, requests[1], {"stripe_refund": None})
     rows = database.fetch("SELECT business_id, state FROM finance_os.webhook_events ORDER BY 1")
     assert [tuple(row.values()) for row in rows] == [("acme", "received"), ("globex", "done")]
     ensure_connection(database, "acme", "stripe", active=False)
@@ -214,9 +217,9 @@ def test_events_of_one_body_go_their_own_ways(database: Database, acme: Connecti
 
 
 def test_replaying_puts_back_what_is_not_being_read(database: Database, acme: Connection) -> None:
-    come(database, acme, *invoices([1, 2]))
+    come(database, acme, *refunds([1, 2]))
     request = one(request_reads(database, settings(batch_events=1)))
-    run(database, request, {"stripe_invoice": None})
+    run(database, request, {"stripe_refund": None})
     one(request_reads(database, settings(batch_events=1)))
     numbers = inbox.numbers_between(database, None, None)
     assert inbox.replay(database, numbers, "jane") == numbers[:1]
@@ -228,7 +231,7 @@ def test_replaying_puts_back_what_is_not_being_read(database: Database, acme: Co
 
 
 def test_two_walkers_at_once_do_not_ask_twice(database: Database, acme: Connection) -> None:
-    come(database, acme, *invoices([1]))
+    come(database, acme, *refunds([1]))
     with database.transaction() as first:
         inbox.lock(first)
         with (

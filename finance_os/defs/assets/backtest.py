@@ -1,8 +1,6 @@
 """The Phase 5 backtest as a gated asset: publisher by month, computed only from evidence whose gate is open."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -17,6 +15,7 @@ from finance_os.backtest.rules import VERSION
 from finance_os.backtest.sign_off import standing_of
 from finance_os.defs.assets.checkpoints import checkpoint_key
 from finance_os.defs.assets.sources import OWNERS
+from finance_os.defs.refusals import Refusal, failure
 from finance_os.defs.resources import Evidence
 from finance_os.evidence.businesses import active_connections
 from finance_os.evidence.canonical import evidence_hash
@@ -35,14 +34,6 @@ MONTHLY = dg.MonthlyPartitionsDefinition(
 TABLE_NAME = "finance_os.backtest_results"
 
 _DATA_VERSION = "dagster/data_version"
-
-_TOLD = 30
-"""Blockers in the text of a failure; its table has all of them."""
-
-_REMEDY = 600
-"""Characters of a remedy in that table."""
-
-_ANY_MONTH = Month(date.min)
 
 GateOf = Callable[[Database, str, Sequence[Input]], Gate]
 
@@ -75,19 +66,6 @@ class BacktestConfig(dg.Config):
 
     businesses: list[str] | None = None
     """IDs of the businesses; all that are connected to Redshift if not given."""
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a month of a business was not computed."""
-
-    business_id: str
-    month: Month
-    code: str
-    subject: str
-    day: date | None
-    evidence_hash: str | None
-    remedy: str
 
 
 def backtest_asset(gate_of: GateOf = gate) -> dg.AssetsDefinition:
@@ -152,7 +130,7 @@ def backtest_asset(gate_of: GateOf = gate) -> dg.AssetsDefinition:
                     )
                 )
         if refusals:
-            raise _failure(refusals)
+            raise failure(refusals, "months")
         # Months are reported one by one, above: an output would report all of them alike.
         yield from ()
 
@@ -200,15 +178,9 @@ def _compute(
     try:
         return compute(database, business_id, month, rules_of(settings()), start, dagster_run_id, admit=admit)
     except _Shut as shut:
-        return [_refusal(business_id, month, blocker) for blocker in shut.blockers]
+        return [Refusal.of(business_id, str(month), blocker) for blocker in shut.blockers]
     except Refused as refused:
-        return [Refusal(business_id, month, refused.code, "/".join(BACKTEST.path), None, None, refused.message)]
-
-
-def _refusal(business_id: str, month: Month, blocker: Blocker) -> Refusal:
-    return Refusal(
-        business_id, month, blocker.code, blocker.subject, blocker.day, blocker.evidence_hash, blocker.remedy or ""
-    )
+        return [Refusal(business_id, str(month), refused.code, "/".join(BACKTEST.path), None, None, refused.message)]
 
 
 def _metadata(database: Database, stored: Stored, businesses: Sequence[str]) -> dict[str, Any]:
@@ -232,30 +204,3 @@ def _metadata(database: Database, stored: Stored, businesses: Sequence[str]) -> 
     if len(businesses) == 1:
         return shown_of
     return {f"{result.business_id}: {name}": value for name, value in shown_of.items()}
-
-
-def _failure(refusals: Sequence[Refusal]) -> dg.Failure:
-    """What was refused: each blocker once, with the months that it holds back."""
-    months: dict[Refusal, list[str]] = {}
-    for each in refusals:
-        held_back = months.setdefault(replace(each, month=_ANY_MONTH), [])
-        if str(each.month) not in held_back:
-            held_back.append(str(each.month))
-    lines = ["| business | months | blocker | subject | day | evidence | what to do |", "|" + " --- |" * 7]
-    lines += [
-        f"| {each.business_id} | {', '.join(held_back)} | {shown.in_table(each.code)} | {shown.in_table(each.subject)} "
-        f"| {each.day or 'now'} | {each.evidence_hash or '–'} | {shown.in_table(each.remedy, _REMEDY)} |"
-        for each, held_back in months.items()
-    ]
-    told = [
-        f"{each.business_id} {', '.join(held_back)}: {each.code} of {each.subject}"
-        f"{f' on {each.day}' if each.day else ''} (evidence {each.evidence_hash or 'none'}): {each.remedy}"
-        for each, held_back in months.items()
-    ]
-    left_out = f"; {len(told) - _TOLD} more blockers are in the table" if len(told) > _TOLD else ""
-    refused = sorted({f"{each.business_id} {each.month}" for each in refusals})
-    return dg.Failure(
-        f"{len(refused)} refused ({', '.join(refused)}). {'; '.join(told[:_TOLD])}{left_out}",
-        metadata={"blockers": dg.MetadataValue.md("\n".join(lines))},
-        allow_retries=False,
-    )

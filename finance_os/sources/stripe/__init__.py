@@ -2,6 +2,10 @@
 
 Lists filter by creation time only. What changed later is found in the event log, which Stripe keeps for 30 days; an
 older window therefore holds what was created in it, and its sync run says so. https://docs.stripe.com/api/events
+
+A targeted read takes single objects by ID, and whole lists of what belongs to one (`belonging`). Balance transactions
+have no events: those that an object names or an automatic payout has paid out are read with it; Stripe's own fees and
+adjustments come with the daily read, and webhooks alone lack the latest of them until their day has been read.
 """
 
 from collections.abc import Iterator

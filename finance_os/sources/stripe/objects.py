@@ -30,7 +30,8 @@ class Endpoint:
     that one request may name); the object is the event's own, or the one that it names in the field that `through`
     gives for its kind. `settled_at` are paths to the time from which an object no longer has the value that it
     `settles`; without any of them it may settle at every moment. `owned_by_customer` lists are nested under each
-    customer. `snapshots` are what Stripe recorded at the time, so nothing is fetched into them later.
+    customer. `snapshots` are what Stripe recorded at the time, so nothing is fetched into them later. `lists` are what
+    a targeted read may ask for instead of one object: `payout` for a target `payout:po_…`, and so on.
     """
 
     path: str
@@ -41,7 +42,20 @@ class Endpoint:
     settled_at: tuple[tuple[str, ...], ...] = ()
     owned_by_customer: bool = False
     snapshots: bool = False
+    lists: tuple[str, ...] = ()
 
+
+PAYOUT = "payout"
+"""The list of what a payout paid out: `payout:po_…`."""
+
+CUSTOMER = "customer"
+"""The list of what moved a customer's balance: `customer:cus_…`."""
+
+PAYMENT_INTENT = "payment_intent"
+"""The list of the invoices that a payment pays: `payment_intent:pi_…`."""
+
+INVOICE = "invoice"
+"""The list of what settles an invoice, payments or credit notes: `invoice:in_…`."""
 
 StripeObject = SourceObject[Endpoint]
 
@@ -223,8 +237,10 @@ _DECLARED: tuple[StripeObject, ...] = (
     ),
     SourceObject(
         "stripe_balance_transaction",
-        "Everything that moved the account's balance, with Stripe's fees.",
-        Endpoint("/v1/balance_transactions", "balance_transaction", settled_at=(("available_on",),)),
+        "Everything that moved the account's balance, with Stripe's fees. They have no event: webhooks lead to those "
+        "that an object names or an automatic payout pays out, Stripe's own fees and adjustments come with the daily "
+        "read before that.",
+        Endpoint("/v1/balance_transactions", "balance_transaction", settled_at=(("available_on",),), lists=(PAYOUT,)),
         label="balance_transactions",
         columns=(
             _ID,
@@ -250,6 +266,7 @@ _DECLARED: tuple[StripeObject, ...] = (
             "/v1/credit_notes",
             "credit_note",
             changed_by=("credit_note.updated", "credit_note.voided"),
+            lists=(INVOICE,),
         ),
         label="credit_notes",
         columns=(
@@ -290,6 +307,7 @@ _DECLARED: tuple[StripeObject, ...] = (
                 "credit_note.voided",
             ),
             owned_by_customer=True,
+            lists=(CUSTOMER,),
         ),
         label="customer_balance_transactions",
         columns=(
@@ -389,6 +407,7 @@ _DECLARED: tuple[StripeObject, ...] = (
             "invoice_payment",
             changed_by=("invoice_payment.paid",),
             settled_at=(("status_transitions", "paid_at"), ("status_transitions", "canceled_at")),
+            lists=(PAYMENT_INTENT, INVOICE),
         ),
         columns=(
             _ID,

@@ -24,8 +24,9 @@ from finance_os.evidence.canonical import parse_path
 from finance_os.evidence.extraction import Extraction, Item, Kind, Notice, Page, Record, Request, SourceError
 from finance_os.evidence.windows import day_of, epoch_day
 from finance_os.sources.source import Reads
+from finance_os.sources.stripe.belonging import Sum, customer_moved, is_list, list_at, may_be_gone
 from finance_os.sources.stripe.client import Answer, Listing, StripeFailure, StripeReader, Unreadable
-from finance_os.sources.stripe.objects import API_VERSION, EVENT_LOG, StripeObject
+from finance_os.sources.stripe.objects import API_VERSION, EVENT_LOG, PAYOUT, StripeObject
 
 EVENT_LAG = 60
 """Seconds after which an event can be relied on to be in the log."""
@@ -59,8 +60,9 @@ class _Changes:
 def extract(stripe: StripeReader, obj: StripeObject, request: Request) -> Extraction:
     """Read what `request` asks for of `obj`, lazily; drawing from it raises `SourceError`.
 
-    A targeted read takes source IDs (`cus_…/cbtxn_…` for a customer balance transaction, `balance` for the
-    balance) and gives them to the business day of now, or to the last day asked for where midnight has passed.
+    A targeted read takes source IDs (`cus_…/cbtxn_…` for a customer balance transaction, `balance` for the balance) and
+    whole lists (`payout:po_…` and the like: see `belonging`), and gives what it finds to the business day of now, or to
+    the last day asked for where midnight has passed.
     """
     reading = _Reading(stripe, obj, request)
     if request.kind is Kind.TARGETED:
@@ -89,8 +91,34 @@ class _Reading:
     def targets(self) -> Iterator[Item]:
         first = (self.request.resume or {}).get("targets", 0)
         for number, target in enumerate(self.request.targets[first:], first + 1):
+            if is_list(target):
+                yield from self._listed(target, number)
+                continue
             answer = self._single(self._target_path(target))
             yield self._page(answer, target.rpartition("/")[2], [self._today(answer)], {"targets": number})
+
+    def _listed(self, target: str, number: int) -> Iterator[Item]:
+        """A list to its end, its pages for the present day; resumed behind any page, it is read anew.
+
+        What may have been deleted lists nothing any more. Every other list has to be there.
+        """
+        path, params = list_at(self.obj, target)
+        total = Sum(params[PAYOUT]) if PAYOUT in params else None
+        try:
+            for page in self.stripe.pages(path, params, self.now, kind=self.endpoint.kind):
+                today = self._today(page)
+                for item in page.items if page.unfinished else ():
+                    self.stripe.complete(item, self.now)
+                records = [Record(item["id"], item, today, None, _moment(item["created"])) for item in page.items]
+                if total is not None:
+                    total.add(page.items)
+                yield Page(records, page.requested_at, {"targets": number - 1})
+        except StripeFailure as failure:
+            if failure.code != "missing" or not may_be_gone(target):
+                raise
+            yield Notice(f"{target} has been deleted: Stripe no longer lists what belonged to it.")
+        if total is not None and total.doubt is not None:
+            yield Notice(total.doubt)
 
     def snapshot(self) -> Iterator[Item]:
         """The present state, for the present day; or for the last day asked for where midnight has passed since.
@@ -315,28 +343,8 @@ class _Reading:
                 yield item["id"], item["created"], item["id"] == last
 
     def _balance_moved(self, span: Span) -> set[str]:
-        """Customers whose balance may have moved in the span, by its events.
-
-        A customer's balance moves by hand (the customer changes), by an invoice that takes it up, leaves something
-        over or is voided, and by a credit note. https://docs.stripe.com/billing/customer/balance
-        """
-        customers: set[str] = set()
-        for event in self._events(span):
-            data = event["data"]
-            item = data["object"]
-            kind = item.get("object")
-            if kind == "customer":
-                before = data.get("previous_attributes") or {}
-                if "balance" in before or (event["type"] == "customer.created" and item.get("balance")):
-                    customers.add(item["id"])
-            elif isinstance(item.get("customer"), str) and (
-                kind == "credit_note"
-                or item.get("starting_balance")
-                or item.get("ending_balance")
-                or event["type"] in ("invoice.overpaid", "invoice.voided")
-            ):
-                customers.add(item["customer"])
-        return customers
+        """Customers whose balance may have moved in the span, by its events."""
+        return {moved for event in self._events(span) if (moved := customer_moved(event)) is not None}
 
     # --- events
 
@@ -434,7 +442,7 @@ class _Reading:
             self.stripe.complete(body, self.now)
         return answer
 
-    def _today(self, answer: Answer) -> date:
+    def _today(self, answer: Answer | Listing) -> date:
         """The present day as the answer has it, or the last one asked for where midnight has passed since."""
         today = day_of(answer.requested_at, self.zone)
         return today if today in self.request.days else self.request.days.last
@@ -451,7 +459,9 @@ class _Reading:
         customer, slash, source_id = target.partition("/")
         if not slash:
             raise SourceError(
-                "invalid_request", f"{self.obj.object_type} is asked for as cus_…/cbtxn_…, not {target}", permanent=True
+                "invalid_request",
+                f"{self.obj.object_type} is asked for as cus_…/cbtxn_… or customer:cus_…, not {target}",
+                permanent=True,
             )
         return f"{self.endpoint.path.format(customer=quote(customer, safe=''))}/{quote(source_id, safe='')}"
 

@@ -6,10 +6,13 @@ The objects that a plan makes or adopts, by the keys of their links (object : ro
 |---|---|---|
 | customer : customer_<currency> | Customer | customers |
 | invoice : invoice | Invoice | invoices |
-| invoice : write_off, void_correction (each with an _application) | CreditMemo (Payment of nothing) | invoices |
+| invoice : credit_memo (an invoice below zero) | CreditMemo | invoices |
+| invoice : void_correction (with void_correction_application) | CreditMemo (Payment of nothing) | invoices |
+| invoice : write_off, write_off_2, … (each with an _application) | CreditMemo (Payment of nothing) | losses |
 | credit_note : credit_memo (with application) | CreditMemo (Payment of nothing) | credits |
-| customer_balance_transaction : credit_memo | CreditMemo | credits |
-| customer_balance_transaction : application | Payment of nothing | credits |
+| customer_balance_transaction : credit_memo | CreditMemo | balances |
+| customer_balance_transaction : debit | Invoice | balances |
+| customer_balance_transaction : application | Payment of nothing | balances |
 | invoice_payment : payment | Payment | payments |
 | charge : payment | Payment that is not applied | payments |
 | refund : refund_receipt | RefundReceipt | refunds |

@@ -50,6 +50,29 @@ class Customers:
                 self._make(key, customer, currency, moment)
         return {"value": key.as_reference()}
 
+    def guest(self, currency: str) -> dict[str, Any]:
+        """Reference to the rules' customer for payments without one. Raises `NotBooked`."""
+        key, name = customer_key("guest", currency), self.drafts.rules.guest_customer
+        if name is None:
+            raise NotBooked(
+                "payment_without_customer",
+                "It has neither an invoice nor a customer: name a guest customer in the rules.",
+            )
+        if key not in self.drafts.adoptions:
+            found = [
+                each
+                for each in self.drafts.books.all("Customer")
+                if each.active
+                and each.display_name.casefold() == name.casefold()
+                and each.currency in ("", currency.upper())
+            ]
+            if not found:
+                raise NotBooked(
+                    "guest_customer_missing", f"The rules' guest customer is not in QuickBooks in {currency.upper()}."
+                )
+            self.drafts.adopt(key, "Customer", found[0])
+        return {"value": key.as_reference()}
+
     def adopt(self, customer: str, currency: str, held: Held) -> bool:
         """Let a customer of QuickBooks stand for one of Stripe; False where it stands for another already."""
         key = customer_key(customer, currency)
@@ -75,7 +98,7 @@ class Customers:
         if marked is not None:
             return marked
         known = self._known(customer)
-        if known is None or not known.name or not known.email:
+        if known is None or not known.name or not known.email or self.drafts.made(customer_key(customer, currency)):
             return None
         same = [
             each

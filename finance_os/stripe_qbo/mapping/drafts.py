@@ -20,6 +20,7 @@ from finance_os.stripe_qbo.intent import Intent, LinkKey, Operation
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
 from finance_os.stripe_qbo.rules import Rules
 from finance_os.stripe_qbo.stripe_evidence import StripeEvidence
+from finance_os.stripe_qbo.written import Written
 
 MAX_NUMBER = 21
 """DocNumber and PaymentRefNum hold 21 characters; one more is fault 2050."""
@@ -62,12 +63,14 @@ class Adopted:
 
 @dataclass
 class Drafts:
-    """One plan in the making. `booked` are the dates of creates that have been sent: they keep them."""
+    """One plan in the making. `written` is what the export has written; `booked` are the dates of creates that have
+    been sent, where no more than that is known: they keep them."""
 
     stripe: StripeEvidence
     books: Books
     rules: Rules
     booked: Mapping[LinkKey, date] = field(default_factory=dict)
+    written: Mapping[LinkKey, Written] = field(default_factory=dict)
     drafts: dict[tuple[LinkKey, Operation], Draft] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     adoptions: dict[LinkKey, Adopted] = field(default_factory=dict)
@@ -75,6 +78,8 @@ class Drafts:
     """By invoice that is booked here: what is still open of it in QuickBooks, in minor units."""
     waiting: set[str] = field(default_factory=set)
     """Invoices of which something could not be booked yet, which a finding tells."""
+    refused: set[str] = field(default_factory=set)
+    """Stripe IDs of what could not be booked now, which a finding tells; what was written of it stays."""
     reached_clearing: dict[str, Decimal] = field(default_factory=dict)
     """By balance transaction: what payments and refunds of it move on clearing, in the balance's currency."""
 
@@ -138,8 +143,10 @@ class Drafts:
     # --- what is there
 
     def has(self, key: LinkKey) -> bool:
-        """Whether the object of `key` is booked by this plan or adopted."""
-        return key in self.adoptions or (key, Operation.CREATE) in self.drafts
+        """Whether the object of `key` is booked by this plan, adopted, or written before and not void."""
+        if key in self.adoptions or (key, Operation.CREATE) in self.drafts:
+            return True
+        return self.made(key) is not None and not self.is_void(key)
 
     def need(self, key: LinkKey) -> dict[str, str]:
         """Reference to an object that must be there. Raises `NotBooked`."""
@@ -149,7 +156,40 @@ class Drafts:
 
     def was_booked(self, key: LinkKey) -> bool:
         """Whether QuickBooks has the object of `key` already, made by the export."""
-        return key in self.booked or key in self.books.marked
+        return key in self.booked or key in self.books.marked or self.made(key) is not None
+
+    def made(self, key: LinkKey) -> Written | None:
+        """What the export wrote of `key`; `None` where it has not made it, or only adopted it."""
+        written = self.written.get(key)
+        return written if written is not None and written.made else None
+
+    def is_void(self, key: LinkKey) -> bool:
+        """Whether the export has voided the object of `key` already."""
+        written = self.written.get(key)
+        if written is not None:
+            return written.is_void
+        held = self.books.marked.get(key)
+        return held is not None and held.is_void
+
+    def qbo_id(self, key: LinkKey) -> str | None:
+        """The ID of the object of `key`, where it is adopted or was seen in QuickBooks."""
+        if key in self.adoptions:
+            return self.adoptions[key].qbo_id
+        held = self.books.marked.get(key)
+        return held.id if held is not None else None
+
+    def stands_on(self, key: LinkKey) -> date | None:
+        """The date of the object of `key` as QuickBooks has it; `None` where it is still to be made."""
+        written = self.made(key)
+        if written is not None and "TxnDate" in written.now:
+            return date.fromisoformat(written.now["TxnDate"])
+        if key in self.booked:
+            return self.booked[key]
+        held = self.books.marked.get(key)
+        if held is None and key in self.adoptions:
+            adopted = self.adoptions[key]
+            held = self.books.held.get(adopted.entity, {}).get(adopted.qbo_id)
+        return held.txn_date if held is not None else None
 
     # --- writing
 
@@ -180,11 +220,11 @@ class Drafts:
 
         QuickBooks would take its lines out by itself, and it would not be any more what was planned.
         """
-        if (key, Operation.CREATE) in self.drafts:
+        if key not in self.adoptions and self.has(key):
             self._void(key, "Payment", Rank.RELEASE, moment, evidence)
 
     def void(self, key: LinkKey, entity: str, *, moment: int, evidence: tuple[str, ...]) -> None:
-        """Void an object that is booked or adopted."""
+        """Void an object that is booked, written or adopted."""
         self._void(key, entity, Rank.VOID, moment, evidence)
 
     def _void(self, key: LinkKey, entity: str, rank: Rank, moment: int, evidence: tuple[str, ...]) -> None:
@@ -208,6 +248,7 @@ class Drafts:
         try:
             yield
         except NotBooked as refused:
+            self.refused.add(subject)
             self.find(refused.code, refused.severity, subject, self.day(moment), f"Not booked. {refused.detail}")
 
 

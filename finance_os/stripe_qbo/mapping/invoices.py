@@ -6,30 +6,54 @@
 - Voided (https://docs.stripe.com/invoicing/overview#void): the QuickBooks invoice is voided, which takes its postings
   back on its own date. The payments of nothing that had applied credits to it are voided before it, so that these are
   free again, and credit memos that had only reduced this invoice with it. In a closed period nothing is changed:
-  a credit memo in the open one takes the receivable back.
-- Uncollectible: with a bad-debt item in the rules, a credit memo (Dr bad debt, Cr Accounts Receivable) over what was
-  open settles it (direct write-off, as Intuit describes it for QuickBooks); paid after all, that memo is voided.
-  Without such an item the invoice stays open, as it does at Stripe.
+  a credit memo in the open one takes the receivable back, and what credits had settled of it, which stays open in this
+  memo for the customer's next invoice.
+- Uncollectible: by `losses`.
+- Below zero (a downgrade's proration gives more back than it charges): a credit memo with its lines turned round, which
+  Stripe adds to the customer's balance (https://docs.stripe.com/billing/customer/balance).
 
-At the end, what is open of every invoice booked here must be Stripe's `amount_remaining`.
+At the end, what is open of every invoice booked here must be Stripe's `amount_remaining`, less debits of the customer's
+balance that the invoice collects, which are open by themselves.
 """
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finance_os.evidence.extraction import Severity
 from finance_os.stripe_qbo.intent import LinkKey
-from finance_os.stripe_qbo.mapping.amounts import qbo_amount
+from finance_os.stripe_qbo.mapping.amounts import qbo_amount, stripe_minor
 from finance_os.stripe_qbo.mapping.customers import Customers
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of, short_number
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
 from finance_os.stripe_qbo.mapping.sale_lines import sale_line, sale_lines
 from finance_os.stripe_qbo.stripe_evidence import Invoice
 
+if TYPE_CHECKING:
+    from finance_os.stripe_qbo.mapping.balances import Balances
+
 
 def invoice_key(invoice: str) -> LinkKey:
     return LinkKey("invoice", invoice, "invoice")
+
+
+def negative_key(invoice: str) -> LinkKey:
+    """The key of the credit memo that an invoice below zero is."""
+    return LinkKey("invoice", invoice, "credit_memo")
+
+
+def correction_key(invoice: str) -> LinkKey:
+    """The key of the credit memo that takes an invoice back whose period is closed."""
+    return LinkKey("invoice", invoice, "void_correction")
+
+
+def is_corrected(drafts: Drafts, invoice: str) -> bool:
+    """Whether a void takes an invoice back by a credit memo, because its period is closed."""
+    if drafts.was_booked(correction_key(invoice)):
+        return True
+    closed, stands_on = drafts.books.closed_until, drafts.stands_on(invoice_key(invoice))
+    is_closed = closed is not None and stands_on is not None and stands_on <= closed
+    return is_closed and not drafts.is_void(invoice_key(invoice))
 
 
 def finalized(drafts: Drafts) -> Iterator[tuple[Invoice, int]]:
@@ -53,7 +77,8 @@ def _book(drafts: Drafts, customers: Customers, invoice: Invoice, moment: int) -
         raise NotBooked("invoice_without_customer", "It has no customer.")
     if invoice.lines.has_more:
         raise NotBooked("lines_not_staged", "Not all of its lines are staged.")
-    day, key = drafts.day(moment), invoice_key(invoice.id)
+    day, is_negative = drafts.day(moment), invoice.total < 0
+    key, entity = (negative_key(invoice.id), "CreditMemo") if is_negative else (invoice_key(invoice.id), "Invoice")
     lines = sale_lines(
         drafts,
         drafts.item(drafts.rules.sales_item),
@@ -63,16 +88,17 @@ def _book(drafts: Drafts, customers: Customers, invoice: Invoice, moment: int) -
         discount=sum(each.amount for each in invoice.total_discount_amounts or ()),
         taxes=invoice.total_taxes or (),
         shipping=invoice.amount_shipping,
+        sign=-1 if is_negative else 1,
     )
     number = short_number(invoice.number or number_of(invoice.id))
-    require_free(drafts, key, "Invoice", number)
+    require_free(drafts, key, entity, number)
     due = drafts.day(invoice.due_date) if invoice.due_date is not None else day
     drafts.create(
         key,
-        "Invoice",
+        entity,
         {
             "DocNumber": number,
-            "DueDate": due.isoformat(),
+            **({} if is_negative else {"DueDate": due.isoformat()}),
             **drafts.in_currency(invoice.currency, day),
             "CustomerRef": customers.need(invoice.customer, invoice.currency, moment),
             "Line": lines,
@@ -82,7 +108,8 @@ def _book(drafts: Drafts, customers: Customers, invoice: Invoice, moment: int) -
         note=f"Stripe invoice {invoice.id}",
         evidence=(f"invoice:{invoice.id}",),
     )
-    drafts.open_amounts[invoice.id] = invoice.total
+    if not is_negative:
+        drafts.open_amounts[invoice.id] = invoice.total
 
 
 def require_free(drafts: Drafts, key: LinkKey, entity: str, number: str) -> None:
@@ -96,40 +123,42 @@ def require_free(drafts: Drafts, key: LinkKey, entity: str, number: str) -> None
             raise NotBooked(code, f"QuickBooks has another one of its number: {entity} {each.id}.")
 
 
-def follow_up(drafts: Drafts, customers: Customers) -> None:
-    """Void what was voided and write off what was given up, once everything else of the invoices is booked."""
+def void(drafts: Drafts) -> None:
+    """Void what was voided, once everything else of the invoices is booked."""
     for invoice in drafts.stripe.invoice.values():
         changes = invoice.status_transitions
         if not drafts.has(invoice_key(invoice.id)):
             continue
         if invoice.status == "void" and changes.voided_at is not None and drafts.is_ours(changes.voided_at):
             with drafts.booking(invoice.id, changes.voided_at):
-                _void(drafts, customers, invoice, changes.voided_at)
-        given_up = changes.marked_uncollectible_at
-        if given_up is not None and drafts.is_ours(given_up) and invoice.status in ("uncollectible", "paid"):
-            with drafts.booking(invoice.id, given_up):
-                _write_off(drafts, customers, invoice, given_up)
+                _void(drafts, invoice, changes.voided_at)
 
 
-def _void(drafts: Drafts, customers: Customers, invoice: Invoice, moment: int) -> None:
+def take_back(drafts: Drafts, customers: Customers, invoice: Invoice, moment: int, returned: int) -> None:
+    """Take a voided invoice of a closed period back; `returned` of it credits had settled. Raises `NotBooked`."""
+    still_open, is_lost = drafts.open_amounts.get(invoice.id), invoice.status_transitions.marked_uncollectible_at
+    if still_open is None or (is_lost is not None and drafts.rules.bad_debt_item is not None):
+        drafts.waiting.add(invoice.id)
+        raise NotBooked("void_in_closed_period", "It was voided; QuickBooks' invoice lies in a closed period.")
+    dated = drafts.day(invoice.dated or invoice.created)
+    settle_by_memo(
+        drafts,
+        customers,
+        invoice,
+        correction_key(invoice.id),
+        still_open,
+        moment,
+        drafts.rules.sales_item,
+        f"Takes back invoice {invoice.id} of {dated}, whose period is closed; voided at Stripe.",
+        beside=returned,
+    )
+
+
+def _void(drafts: Drafts, invoice: Invoice, moment: int) -> None:
     key = invoice_key(invoice.id)
-    correction = LinkKey("invoice", invoice.id, "void_correction")
-    if drafts.was_booked(correction) or _is_closed(drafts, key):
-        still_open = drafts.open_amounts.get(invoice.id)
-        if still_open is None:
-            raise NotBooked("void_in_closed_period", "It was voided; QuickBooks' invoice lies in a closed period.")
-        dated = drafts.day(invoice.dated or invoice.created)
-        _settle_by_memo(
-            drafts,
-            customers,
-            invoice,
-            correction,
-            still_open,
-            moment,
-            drafts.rules.sales_item,
-            f"Takes back invoice {invoice.id} of {dated}, whose period is closed; voided at Stripe.",
-        )
-    elif not _is_void_already(drafts, key, invoice):
+    if is_corrected(drafts, invoice.id):
+        return  # taken back with the credits that it had used
+    if not _is_void_already(drafts, key, invoice):
         for moved in drafts.stripe.moves_on.get(invoice.id, ()):
             application = LinkKey("customer_balance_transaction", moved.id, "application")
             drafts.release(application, moment=moment, evidence=(f"customer_balance_transaction:{moved.id}",))
@@ -150,70 +179,7 @@ def _is_void_already(drafts: Drafts, key: LinkKey, invoice: Invoice) -> bool:
     return held is not None and held.total_amt == 0 != invoice.total
 
 
-def _is_closed(drafts: Drafts, key: LinkKey) -> bool:
-    """Whether QuickBooks' invoice stands in a closed period. One that is still to be made is made in the open one."""
-    closed = drafts.books.closed_until
-    if closed is None:
-        return False
-    if key in drafts.booked:
-        return drafts.booked[key] <= closed
-    held = drafts.books.marked.get(key)
-    if held is None and key in drafts.adoptions:
-        held = drafts.books.held["Invoice"].get(drafts.adoptions[key].qbo_id)
-    return held is not None and held.txn_date is not None and held.txn_date <= closed
-
-
-def _write_off(drafts: Drafts, customers: Customers, invoice: Invoice, moment: int) -> None:
-    day = drafts.day(moment)
-    if drafts.rules.bad_debt_item is None:
-        if invoice.status == "uncollectible":
-            drafts.find(
-                "invoice_uncollectible",
-                Severity.MEDIUM,
-                invoice.id,
-                day,
-                "Given up at Stripe and still open in QuickBooks: the rules name no bad-debt item to write it off.",
-            )
-        return
-    still_open = invoice.amount_remaining
-    if invoice.status == "paid":
-        paid_after = [
-            each
-            for each in drafts.stripe.payments_on.get(invoice.id, ())
-            if (each.status_transitions.paid_at or 0) > moment
-        ]
-        still_open = sum(each.amount_paid or 0 for each in paid_after if each.status == "paid")
-    if still_open <= 0:
-        return
-    key = LinkKey("invoice", invoice.id, "write_off")
-    _settle_by_memo(
-        drafts,
-        customers,
-        invoice,
-        key,
-        still_open,
-        moment,
-        drafts.rules.bad_debt_item,
-        f"Writes off invoice {invoice.id}, uncollectible at Stripe.",
-    )
-    if invoice.status == "paid":
-        paid_at, evidence = _first_paid_after(drafts, invoice, moment), (f"invoice:{invoice.id}",)
-        drafts.release(_application(key), moment=paid_at, evidence=evidence)
-        drafts.void(key, "CreditMemo", moment=paid_at, evidence=evidence)
-        drafts.open_amounts[invoice.id] = drafts.open_amounts.get(invoice.id, 0) + still_open
-
-
-def _first_paid_after(drafts: Drafts, invoice: Invoice, moment: int) -> int:
-    """The second before the first payment that came after all, so that there is something open for it."""
-    paid = [
-        each.status_transitions.paid_at
-        for each in drafts.stripe.payments_on.get(invoice.id, ())
-        if (each.status_transitions.paid_at or 0) > moment
-    ]
-    return min((each for each in paid if each is not None), default=moment + 1) - 1
-
-
-def _settle_by_memo(
+def settle_by_memo(
     drafts: Drafts,
     customers: Customers,
     invoice: Invoice,
@@ -222,12 +188,14 @@ def _settle_by_memo(
     moment: int,
     item: str,
     note: str,
+    *,
+    beside: int = 0,
 ) -> None:
-    """A credit memo over `minor` that settles so much of the invoice."""
-    if minor <= 0 or invoice.customer is None:
+    """A credit memo over `minor` that settles so much of the invoice, and over `beside` that stays open in it."""
+    if minor < 0 or not minor + beside or invoice.customer is None:
         return
     day = drafts.day(moment)
-    suffix = {"write_off": "-WO", "void_correction": "-VOID"}[key.role]
+    suffix = "-VOID" if key.role == "void_correction" else f"-WO{key.role.removeprefix('write_off').replace('_', '')}"
     common = {
         **drafts.in_currency(invoice.currency, day),
         "CustomerRef": customers.need(invoice.customer, invoice.currency, moment),
@@ -239,19 +207,21 @@ def _settle_by_memo(
         {
             "DocNumber": short_number(f"{invoice.number or number_of(invoice.id)}{suffix}"),
             **common,
-            "Line": [sale_line(drafts, drafts.item(item), note, minor, invoice.currency)],
+            "Line": [sale_line(drafts, drafts.item(item), note, minor + beside, invoice.currency)],
         },
         moment=moment,
         rank=Rank.CREDIT,
         note=note,
         evidence=evidence,
     )
+    if not minor:
+        return
     parts = ((invoice_key(invoice.id), "Invoice", minor), (key, "CreditMemo", minor))
-    apply_credit(drafts, _application(key), common, parts, invoice.currency, moment, note, evidence)
+    apply_credit(drafts, application_of(key), common, parts, invoice.currency, moment, note, evidence)
     drafts.open_amounts[invoice.id] = drafts.open_amounts.get(invoice.id, minor) - minor
 
 
-def _application(memo: LinkKey) -> LinkKey:
+def application_of(memo: LinkKey) -> LinkKey:
     return LinkKey(memo.stripe_object, memo.stripe_id, f"{memo.role}_application")
 
 
@@ -286,18 +256,25 @@ def linked(drafts: Drafts, part: tuple[LinkKey, str, int], currency: str) -> dic
     }
 
 
-def check_open(drafts: Drafts) -> None:
+def check_open(drafts: Drafts, balances: "Balances") -> None:
     """Find the invoices of which QuickBooks will show another open amount than Stripe does."""
     for invoice_id, still_open in drafts.open_amounts.items():
         invoice = drafts.stripe.invoice[invoice_id]
-        written_off = drafts.has(LinkKey("invoice", invoice_id, "write_off")) and invoice.status == "uncollectible"
+        written_off = drafts.rules.bad_debt_item is not None and invoice.status == "uncollectible"
         wanted = 0 if invoice.status == "void" or written_off else invoice.amount_remaining
-        if still_open != wanted and invoice_id not in drafts.waiting:
+        if wanted:
+            wanted -= balances.collects(invoice_id)
+        wanted += balances.owed_of(invoice_id)
+        by_hand = drafts.books.settled_by_hand(drafts.qbo_id(invoice_key(invoice_id)) or "")
+        if still_open - wanted in (0, stripe_minor(by_hand, invoice.currency)):
+            continue
+        if invoice_id not in drafts.waiting:
             drafts.find(
                 "open_amount_differs",
                 Severity.HIGH,
                 invoice_id,
                 datetime.fromtimestamp(invoice.dated or invoice.created, UTC).astimezone(drafts.rules.zone).date(),
                 f"What is booked of it leaves {still_open} {invoice.currency.upper()} (minor units) open, and Stripe "
-                f"says {wanted}: it was settled in a way that leaves no trace at Stripe.",
+                f"says {wanted}: it was settled in a way that leaves no trace at Stripe. Enter the payment in "
+                "QuickBooks against it.",
             )

@@ -5,16 +5,20 @@ category (https://docs.stripe.com/reports/reporting-categories):
 
 | category | amount | fee |
 |---|---|---|
-| `charge`, `refund` | by `payments` and `refunds` | Dr Stripe fees, Cr clearing |
+| `charge`, `partial_capture_reversal`, `refund` | by `payments` and `refunds` | Dr Stripe fees, Cr clearing |
 | `refund_failure` | Dr clearing, Cr the account that the refund was booked to | the same |
 | `dispute` | Dr disputes, Cr clearing: the money is gone until it is won | the same |
 | `dispute_reversal` (won) | Dr clearing, Cr disputes | the same |
 | `fee`, `network_cost` | Dr Stripe fees, Cr clearing | the same |
 | `payout`, `payout_reversal` | by `payouts` | the same |
+| `charge_failure` | nothing, where its charge never came to be booked; both take the other back | the same |
+| any other that the rules name an account for | that account, against clearing | the same |
 
-A lost dispute stays where it was booked when it was opened: nothing moves any more. A category that is not in this
-table is raised and never guessed. Where several invoices were paid by one foreign charge, what rounding leaves between
-their payments and the balance transaction goes to exchange gain or loss.
+What reserves, top-ups, taxes on Stripe's fees and adjustments are to a business is for its accountant to say, once, by
+naming the account of their category in the rules. A lost dispute stays where it was booked when it was opened: nothing
+moves any more. A category that is not in this table is raised and never guessed. Where several invoices were paid by
+one foreign charge, what rounding leaves between their payments and the balance transaction goes to exchange gain or
+loss.
 """
 
 from datetime import date
@@ -25,14 +29,15 @@ from finance_os.evidence.extraction import Severity
 from finance_os.stripe_qbo.intent import LinkKey
 from finance_os.stripe_qbo.mapping.amounts import qbo_amount
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of
-from finance_os.stripe_qbo.mapping.payments import CHARGED
+from finance_os.stripe_qbo.mapping.payments import CHARGED, NOT_CAPTURED, brought_by, movement
 from finance_os.stripe_qbo.mapping.refunds import item_of
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
 from finance_os.stripe_qbo.stripe_evidence import BalanceTransaction
 
 FEES = frozenset(("fee", "network_cost"))
 PAYOUTS = frozenset(("payout", "payout_reversal"))
-BOOKED_ELSEWHERE = frozenset((CHARGED, "refund")) | PAYOUTS
+FAILED = "charge_failure"
+BOOKED_ELSEWHERE = frozenset((CHARGED, NOT_CAPTURED, "refund")) | PAYOUTS
 
 
 def movement_key(moved: str) -> LinkKey:
@@ -52,9 +57,12 @@ def _book(drafts: Drafts, moved: BalanceTransaction) -> None:
     amount = qbo_amount(moved.amount, moved.currency)
     if moved.reporting_category in BOOKED_ELSEWHERE:
         reached = drafts.reached_clearing.get(moved.id)
-        amount = amount - reached if reached is not None else Decimal(0)
+        whole = qbo_amount(brought_by(drafts, moved), moved.currency) if moved.reporting_category == CHARGED else amount
+        amount = whole - reached if reached is not None else Decimal(0)
         if amount:
             postings.append((drafts.account(drafts.rules.exchange), -amount))
+    elif _takes_back(drafts, moved):
+        amount = Decimal(0)
     elif amount:
         postings.append((_other_side(drafts, moved), -amount))
     fee = qbo_amount(moved.fee, moved.currency)
@@ -96,11 +104,24 @@ def _other_side(drafts: Drafts, moved: BalanceTransaction) -> dict[str, str]:
         if income is None:
             raise NotBooked("item_without_account", "The item of its refund has no income account.")
         return {"value": income.value}
+    if category in drafts.rules.movements:
+        return drafts.account(drafts.rules.movements[category], moved.currency)
     raise NotBooked(
         "balance_transaction_unknown",
         f"No rule knows the reporting category {category} (type {moved.type}) of {moved.net} {moved.currency.upper()} "
-        "(minor units).",
+        "(minor units): name the account that stands against clearing for it in the rules, under `movements`.",
     )
+
+
+def _takes_back(drafts: Drafts, moved: BalanceTransaction) -> bool:
+    """Whether it takes a charge back that failed after it was initiated (bank debits), and never was a payment here:
+    https://docs.stripe.com/reports/reporting-categories#group_charge_failure"""
+    if moved.reporting_category != FAILED or moved.source is None:
+        return False
+    charge, brought = drafts.stripe.charge.get(moved.source), movement(drafts, moved.source, CHARGED)
+    if charge is None or brought is None or charge.status == "succeeded":
+        return False
+    return brought.amount == -moved.amount
 
 
 def journal(

@@ -21,7 +21,8 @@ from finance_os.stripe_qbo.books import Held
 from finance_os.stripe_qbo.intent import LinkKey
 from finance_os.stripe_qbo.mapping import opening_clearing
 from finance_os.stripe_qbo.mapping.amounts import qbo_amount, stripe_minor
-from finance_os.stripe_qbo.mapping.credits import Credits, goodwill_key, memo_key
+from finance_os.stripe_qbo.mapping.balances import Balances, goodwill_key
+from finance_os.stripe_qbo.mapping.credits import memo_key
 from finance_os.stripe_qbo.mapping.customers import Customers
 from finance_os.stripe_qbo.mapping.drafts import Drafts, number_of, short_number
 from finance_os.stripe_qbo.mapping.invoices import finalized, invoice_key
@@ -48,7 +49,7 @@ class Opening:
     clearing_in_books: int = 0
 
 
-def adopt(drafts: Drafts, customers: Customers, given: Credits) -> tuple[Opening, ...]:
+def adopt(drafts: Drafts, customers: Customers, given: Balances) -> tuple[Opening, ...]:
     """Adopt what QuickBooks holds of the time before the balance date; what each currency starts with."""
     books = _Before(drafts)
     receivable: dict[str, int] = defaultdict(int)
@@ -141,7 +142,7 @@ def _total_due(drafts: Drafts, invoice: Invoice) -> int:
     )
 
 
-def _adopt_credits(drafts: Drafts, customers: Customers, given: Credits, books: "_Before") -> None:
+def _adopt_credits(drafts: Drafts, customers: Customers, given: Balances, books: "_Before") -> None:
     for note in drafts.stripe.credit_note.values():
         moment = note.effective_at or note.created
         if drafts.is_ours(moment) or note.status == "void":

@@ -21,6 +21,7 @@ from finance_os.stripe_qbo.mapping.amounts import qbo_amount, stripe_minor
 from finance_os.stripe_qbo.mapping.drafts import Drafts
 from finance_os.stripe_qbo.mapping.movements import journal
 from finance_os.stripe_qbo.mapping.payouts import arrival
+from finance_os.stripe_qbo.mapping.refusals import NotBooked
 
 _CENT = Decimal("0.01")
 _ENTITIES = ("Payment", "RefundReceipt", "Deposit", "JournalEntry")
@@ -45,7 +46,11 @@ def state(drafts: Drafts) -> tuple[Clearing, ...]:
         each = Clearing(currency, at_stripe.get(currency, 0), in_books)
         found.append(each)
         if each.at_stripe != each.in_books:
-            _settle(drafts, each)
+            try:
+                _settle(drafts, each)
+            except NotBooked as refused:
+                day = drafts.rules.balance_date
+                drafts.find(refused.code, refused.severity, currency, day, f"Not booked. {refused.detail}")
     return tuple(found)
 
 

@@ -9,9 +9,18 @@
 - A charge without an invoice, and what a charge brought beyond its invoices, is a payment that is not applied to
   anything: Cr Accounts Receivable as a credit of the customer. It is raised, for nobody but the accountant knows for
   what it is.
-- Nothing is booked before the balance transaction is there. What an invoice was paid outside of Stripe leaves none: see
-  `invoices.check_open`.
+- What such a payment turns out to have paid, once its invoice payments are staged, is applied from it: it was booked
+  once, and no second payment is made beside it.
+- A bank debit that is pending may still fail, and pays no invoice until it has succeeded: it is told, not booked.
+- A charge without an invoice that has no customer either is booked to the rules' guest customer, or not at all.
+- Paid outside of Stripe, and only recorded there (a payment record, https://docs.stripe.com/api/payment-record): Dr the
+  rules' account for that, such as Undeposited Funds, where QuickBooks keeps what was received until it is matched with
+  a deposit, Cr Accounts Receivable, on the day of the record. A payment that someone entered in QuickBooks against the
+  invoice, of this amount, is adopted instead. Without an account in the rules it is told.
+- Nothing is booked before the balance transaction is there.
 """
+
+from typing import TYPE_CHECKING
 
 from finance_os.evidence.extraction import Severity
 from finance_os.stripe_qbo.intent import LinkKey
@@ -22,16 +31,34 @@ from finance_os.stripe_qbo.mapping.invoices import invoice_key, linked
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
 from finance_os.stripe_qbo.stripe_evidence import BalanceTransaction, Charge, InvoicePayment
 
+if TYPE_CHECKING:
+    from finance_os.stripe_qbo.mapping.balances import Balances
+
 CHARGED = "charge"
+NOT_CAPTURED = "partial_capture_reversal"
+RECORDED = "payment_record"
 _DAY = 86_400
 
 
-def book(drafts: Drafts, customers: Customers) -> None:
+def payment_key(payment: str) -> LinkKey:
+    return LinkKey("invoice_payment", payment, "payment")
+
+
+def book(drafts: Drafts, customers: Customers, balances: "Balances") -> None:
     """Book everything that charges brought from the balance date on."""
     for charge in drafts.stripe.charge.values():
+        moved = movement(drafts, charge.id, CHARGED)
+        if charge.status == "pending" and moved is not None and drafts.is_ours(moved.created):
+            drafts.find(
+                "payment_pending",
+                Severity.LOW,
+                charge.id,
+                drafts.day(moved.created),
+                f"{moved.amount} {moved.currency.upper()} (minor units) are in Stripe's balance for it, and it may "
+                "still fail: it is booked on its day once it has succeeded, and clearing lacks it until then.",
+            )
         if charge.status != "succeeded":
             continue
-        moved = movement(drafts, charge.id, CHARGED)
         paid = _paid_by(drafts, charge)
         if moved is None:
             for each in paid:
@@ -46,13 +73,80 @@ def book(drafts: Drafts, customers: Customers) -> None:
                 )
         elif drafts.is_ours(moved.created):
             with drafts.booking(charge.id, moved.created):
-                _book(drafts, customers, charge, moved, paid)
+                _book(drafts, customers, balances, charge, moved, paid)
+
+
+def book_outside(drafts: Drafts, customers: Customers, balances: "Balances") -> None:
+    """Book what was paid outside of Stripe from the balance date on."""
+    adopted: set[str] = {each.qbo_id for each in drafts.adoptions.values() if each.entity == "Payment"}
+    for each in drafts.stripe.invoice_payment.values():
+        paid_at = each.status_transitions.paid_at
+        if each.payment.type == RECORDED and each.status == "paid" and paid_at is not None and drafts.is_ours(paid_at):
+            with drafts.booking(each.id, paid_at):
+                try:
+                    _outside(drafts, customers, balances, each, paid_at, adopted)
+                except NotBooked:
+                    drafts.waiting.add(each.invoice)
+                    raise
+
+
+def _outside(
+    drafts: Drafts,
+    customers: Customers,
+    balances: "Balances",
+    payment: InvoicePayment,
+    moment: int,
+    adopted: set[str],
+) -> None:
+    invoice, key = drafts.stripe.invoice.get(payment.invoice), payment_key(payment.id)
+    if invoice is None or invoice.customer is None:
+        raise NotBooked("waits_for_another", f"Its invoice {payment.invoice} is not staged.", Severity.MEDIUM)
+    amount, day = qbo_amount(payment.amount_paid or 0, payment.currency), drafts.day(moment)
+    entered = drafts.books.paid_by_hand.get(drafts.qbo_id(invoice_key(invoice.id)) or "", ())
+    held = next((each for each in entered if each.total_amt == amount and each.id not in adopted), None)
+    if held is not None and not drafts.was_booked(key):
+        adopted.add(held.id)
+        drafts.adopt(key, "Payment", held)
+        settled_by(drafts, balances, payment)
+        return
+    account = drafts.rules.outside_account
+    if account is None:
+        raise NotBooked(
+            "paid_outside",
+            f"{amount} {payment.currency.upper()} were paid outside of Stripe: enter the payment in QuickBooks against "
+            "its invoice, or name an account for such payments in the rules.",
+            Severity.MEDIUM,
+        )
+    settles = settled_by(drafts, balances, payment)
+    drafts.create(
+        key,
+        "Payment",
+        {
+            **drafts.in_currency(payment.currency, day),
+            "CustomerRef": customers.need(invoice.customer, payment.currency, moment),
+            "TotalAmt": amount,
+            "DepositToAccountRef": drafts.account(account),
+            "PaymentRefNum": number_of(payment.payment.payment_record or payment.id),
+            "Line": [linked(drafts, (settled, "Invoice", part), payment.currency) for settled, part in settles],
+        },
+        moment=moment,
+        rank=Rank.PAYMENT,
+        note=f"Stripe payment {payment.id}, paid outside of Stripe",
+        evidence=(f"invoice_payment:{payment.id}",),
+    )
 
 
 def movement(drafts: Drafts, source: str, category: str) -> BalanceTransaction | None:
     """The balance transaction of a category that a source caused."""
     found = drafts.stripe.movements_of.get(source, ())
     return next((each for each in found if each.reporting_category == category), None)
+
+
+def brought_by(drafts: Drafts, moved: BalanceTransaction) -> int:
+    """What a charge brought, in minor units of the balance: all that was authorized, less what was not captured of it
+    (https://docs.stripe.com/reports/reporting-categories, "partial-capture reversals")."""
+    others = drafts.stripe.movements_of.get(moved.source or "", ())
+    return moved.amount + sum(each.amount for each in others if each.reporting_category == NOT_CAPTURED)
 
 
 def _paid_by(drafts: Drafts, charge: Charge) -> list[InvoicePayment]:
@@ -62,38 +156,93 @@ def _paid_by(drafts: Drafts, charge: Charge) -> list[InvoicePayment]:
 
 
 def _book(
-    drafts: Drafts, customers: Customers, charge: Charge, moved: BalanceTransaction, paid: list[InvoicePayment]
+    drafts: Drafts,
+    customers: Customers,
+    balances: "Balances",
+    charge: Charge,
+    moved: BalanceTransaction,
+    paid: list[InvoicePayment],
 ) -> None:
     rest = (charge.amount_captured or charge.amount) - sum(each.amount_paid or 0 for each in paid)
+    once = LinkKey("charge", charge.id, "payment")
+    later: list[InvoicePayment] = []
+    settled: list[tuple[LinkKey, int]] = []
     try:
         for each in paid:
             invoice = drafts.stripe.invoice.get(each.invoice)
             if invoice is None or invoice.customer is None:
                 raise NotBooked("waits_for_another", f"Its invoice {each.invoice} is not staged.", Severity.MEDIUM)
-            minor = each.amount_paid or 0
-            applied = (invoice_key(invoice.id), "Invoice", minor)
-            key = LinkKey("invoice_payment", each.id, "payment")
-            _payment(drafts, customers, charge, moved, key, invoice.customer, minor, applied)
-            if invoice.id in drafts.open_amounts:
-                drafts.open_amounts[invoice.id] -= minor
+            key = payment_key(each.id)
+            settles = settled_by(drafts, balances, each)
+            if drafts.was_booked(once) and not drafts.was_booked(key):
+                later.append(each)
+                settled += settles
+            else:
+                _payment(drafts, customers, charge, moved, key, invoice.customer, each.amount_paid or 0, settles)
+        if later:
+            payer = drafts.stripe.invoice[later[0].invoice].customer or ""
+            minor = rest + sum(each.amount_paid or 0 for each in later)
+            _payment(drafts, customers, charge, moved, once, charge.customer or payer, minor, settled)
     except NotBooked:
         drafts.waiting.update(each.invoice for each in paid)
+        drafts.refused.update(each.id for each in paid)
         raise
     if rest > 0:
-        _unapplied(drafts, customers, charge, moved, rest, is_surplus=bool(paid))
+        _unapplied(drafts, customers, charge, moved, rest, is_surplus=bool(paid), is_booked=bool(later))
+
+
+def settled_by(drafts: Drafts, balances: "Balances", payment: InvoicePayment) -> list[tuple[LinkKey, int]]:
+    """What a payment settles, in minor units: the debits that its invoice collects, for they are the older, then the
+    invoice; and what it brought beyond them, whatever that was applied to later. Takes it off what is open of each."""
+    key = payment_key(payment.id)
+    left = (payment.amount_paid or 0) - balances.surplus.get(key, 0)
+    found: list[tuple[LinkKey, int]] = []
+    collected = balances.collected.get(payment.invoice, {})
+    for debit, owed in list(collected.items()):
+        part = min(left, owed)
+        if part > 0:
+            found.append((debit, part))
+            left -= part
+            collected[debit] -= part
+            if debit.stripe_object == "invoice" and debit.stripe_id in drafts.open_amounts:
+                drafts.open_amounts[debit.stripe_id] -= part
+    still_open = drafts.open_amounts.get(payment.invoice)
+    part = left if still_open is None else min(left, max(0, still_open))
+    if part > 0:
+        found.append((invoice_key(payment.invoice), part))
+        balances.paid[key] = part
+        left -= part
+        if still_open is not None:
+            drafts.open_amounts[payment.invoice] = still_open - part
+    if left and payment.invoice not in drafts.waiting:
+        drafts.find(
+            "invoice_overpaid",
+            Severity.HIGH,
+            payment.id,
+            drafts.day(payment.status_transitions.paid_at or payment.created),
+            f"{left} {payment.currency.upper()} (minor units) of it are more than was open of {payment.invoice}, and "
+            "no movement of the customer's balance tells of them: they stay unapplied, for the accountant to decide.",
+        )
+    return found + balances.applied.get(key, [])
 
 
 def _unapplied(
-    drafts: Drafts, customers: Customers, charge: Charge, moved: BalanceTransaction, minor: int, *, is_surplus: bool
+    drafts: Drafts,
+    customers: Customers,
+    charge: Charge,
+    moved: BalanceTransaction,
+    minor: int,
+    *,
+    is_surplus: bool,
+    is_booked: bool,
 ) -> None:
     known = [name for name in (charge.payment_intent, charge.id) if name in drafts.stripe.payments_of]
     if not is_surplus and (known or moved.created > drafts.stripe.latest - _DAY):
         # Its invoice payment may be staged later than the charge: a day of evidence beyond it must have none.
         raise NotBooked("payment_waits", "What it pays is not staged yet.", Severity.LOW)
-    if charge.customer is None:
-        raise NotBooked("payment_without_customer", "It has neither an invoice nor a customer.")
-    key = LinkKey("charge", charge.id, "payment")
-    _payment(drafts, customers, charge, moved, key, charge.customer, minor, None)
+    if not is_booked:
+        key = LinkKey("charge", charge.id, "payment")
+        _payment(drafts, customers, charge, moved, key, charge.customer, minor, [])
     drafts.find(
         "payment_unapplied",
         Severity.MEDIUM,
@@ -110,26 +259,30 @@ def _payment(
     charge: Charge,
     moved: BalanceTransaction,
     key: LinkKey,
-    customer: str,
+    customer: str | None,
     minor: int,
-    applied: tuple[LinkKey, str, int] | None,
+    applied: list[tuple[LinkKey, int]],
 ) -> None:
     amount = qbo_amount(minor, charge.currency)
-    lines = [linked(drafts, applied, charge.currency)] if applied is not None and minor else []
+    lines = [linked(drafts, (settled, "Invoice", part), charge.currency) for settled, part in applied]
     currency = drafts.in_currency(charge.currency)
     reached = amount
+    gross, brought = charge.amount_captured or charge.amount, brought_by(drafts, moved)
     if moved.currency != charge.currency:
         if moved.currency.upper() != drafts.books.home:
             raise NotBooked("settled_in_third_currency", "It was settled in neither its own nor the home currency.")
-        gross = charge.amount_captured or charge.amount
         rate = rate_between(
-            qbo_amount(gross, charge.currency), qbo_amount(moved.amount, moved.currency), moved.exchange_rate
+            qbo_amount(gross, charge.currency), qbo_amount(brought, moved.currency), moved.exchange_rate
         )
         currency["ExchangeRate"] = rate
         at_home = at_rate(amount, rate)
         if at_home is None:
             raise NotBooked("no_exchange_rate", "The home value of this part of it depends on how halves are rounded.")
         reached = at_home
+    elif gross != brought:
+        raise NotBooked(
+            "payment_differs_from_movement", "What was captured is not what its balance transaction brought."
+        )
     elif charge.currency.upper() != drafts.books.home:
         currency = drafts.in_currency(charge.currency, drafts.day(moved.created))
     drafts.create(
@@ -137,7 +290,11 @@ def _payment(
         "Payment",
         {
             **currency,
-            "CustomerRef": customers.need(customer, charge.currency, moved.created),
+            "CustomerRef": (
+                customers.need(customer, charge.currency, moved.created)
+                if customer is not None
+                else customers.guest(charge.currency)
+            ),
             "TotalAmt": amount,
             "DepositToAccountRef": drafts.clearing(moved.currency),
             "PaymentRefNum": number_of(charge.id),

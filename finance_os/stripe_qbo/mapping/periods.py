@@ -4,16 +4,19 @@ QuickBooks' `BookCloseDate` is the last day of the closed period
 (https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/preferences). What would be dated in it
 is dated on the first open day instead and says in its private note to which day it belongs: an error of a prior period
 that is not material is corrected in the current one (ASC 250). What has been sent already keeps the date that it was
-sent with, however the close date moves. What would have to be voided there is raised; a voided invoice is taken back by
-a credit memo (`invoices`).
+sent with, however the close date moves, for as long as the day that it belongs to is the same. What would have to be
+voided or changed there is raised (`revising`); a voided invoice is taken back by a credit memo (`invoices`).
 """
 
+import re
 from dataclasses import replace
 from datetime import date, timedelta
 
 from finance_os.evidence.extraction import Severity
 from finance_os.stripe_qbo.intent import Intent, LinkKey, Operation
 from finance_os.stripe_qbo.mapping.drafts import Draft, Drafts, Rank
+
+_BELONGS = re.compile(r"\bBelongs to (\d{4}-\d{2}-\d{2}), whose period was closed\.")
 
 
 def keep_closed(drafts: Drafts) -> None:
@@ -30,11 +33,16 @@ def keep_closed(drafts: Drafts) -> None:
 
 
 def _dated(drafts: Drafts, key: LinkKey, natural: date, closed: date | None) -> date:
-    if key in drafts.booked:
-        return drafts.booked[key]
-    held = drafts.books.marked.get(key)
-    if held is not None and held.txn_date is not None:
-        return held.txn_date
+    made = drafts.made(key)
+    if made is None:
+        stands_on = drafts.stands_on(key)
+        if stands_on is not None:
+            return stands_on
+    else:
+        stands_on = date.fromisoformat(made.now["TxnDate"])
+        moved = _BELONGS.search(made.now["PrivateNote"])
+        if natural == (date.fromisoformat(moved[1]) if moved else stands_on):
+            return stands_on
     return closed + timedelta(days=1) if closed is not None and natural <= closed else natural
 
 
@@ -54,14 +62,8 @@ def _moved(intent: Intent, day: date) -> Intent:
 def _refuse_void(drafts: Drafts, draft: Draft, closed: date) -> None:
     """A void changes the object on its own date: in a closed period it is a finding instead."""
     key = draft.intent.key
-    made = drafts.drafts.get((key, Operation.CREATE))
-    if made is not None:
-        stands_on = made.intent.dated if drafts.was_booked(key) else None
-    else:
-        adopted = drafts.adoptions.get(key)
-        held = drafts.books.held.get(draft.intent.entity, {}).get(adopted.qbo_id) if adopted is not None else None
-        stands_on = held.txn_date if held is not None else None
-    if stands_on is not None and stands_on <= closed:
+    stands_on = drafts.stands_on(key)
+    if stands_on is not None and stands_on <= closed and not drafts.is_void(key):
         del drafts.drafts[key, Operation.VOID]
         if draft.rank is Rank.RELEASE:
             return  # told with what it would have been voided for

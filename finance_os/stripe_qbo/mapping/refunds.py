@@ -3,10 +3,13 @@
 - Dr the refund item's account (for a credit note: the credit item's), Cr Stripe clearing. QuickBooks' refund receipt is
   a sale the other way round and leaves receivables alone, which is right: the invoice stays paid
   (https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/refundreceipt).
+- A refund that is all of a credit note with tax has the note's lines and its tax, so that the tax is not owed any more.
 - Failed or canceled (https://docs.stripe.com/refunds#failed-refunds): Stripe puts the money back by a balance
   transaction of its own; on its day a journal entry (`movements`) turns the postings round: Dr Stripe clearing, Cr the
   item's account. Where the refund belonged to a credit note, the customer is still owed the money, which is raised.
 """
+
+from typing import Any
 
 from finance_os.evidence.extraction import Severity
 from finance_os.stripe_qbo.books import Held
@@ -15,8 +18,8 @@ from finance_os.stripe_qbo.mapping.amounts import qbo_amount, rate_between
 from finance_os.stripe_qbo.mapping.customers import Customers
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
-from finance_os.stripe_qbo.mapping.sale_lines import sale_line
-from finance_os.stripe_qbo.stripe_evidence import BalanceTransaction, Refund
+from finance_os.stripe_qbo.mapping.sale_lines import sale_line, sale_lines
+from finance_os.stripe_qbo.stripe_evidence import BalanceTransaction, CreditNote, Refund
 
 
 def refund_key(refund: str) -> LinkKey:
@@ -62,18 +65,16 @@ def _book(drafts: Drafts, customers: Customers, refund: Refund, moved: BalanceTr
         if amount != reached:
             raise NotBooked("refund_differs_from_movement", "Its amount is not that of its balance transaction.")
     charge = drafts.stripe.charge.get(refund.charge or "")
+    note = drafts.stripe.note_of_refund.get(refund.id)
     payload = {
         "DocNumber": number_of(refund.id),
         **currency,
         "DepositToAccountRef": drafts.clearing(moved.currency),
         "PaymentRefNum": number_of(refund.id),
-        "Line": [
-            sale_line(drafts, item_of(drafts, refund.id), f"Refund of {refund.charge}", refund.amount, refund.currency)
-        ],
+        "Line": _lines(drafts, refund, note),
     }
     if charge is not None and charge.customer is not None:
         payload["CustomerRef"] = customers.need(charge.customer, refund.currency, moved.created)
-    note = drafts.stripe.note_of_refund.get(refund.id)
     drafts.create(
         refund_key(refund.id),
         "RefundReceipt",
@@ -84,3 +85,18 @@ def _book(drafts: Drafts, customers: Customers, refund: Refund, moved: BalanceTr
         evidence=(f"refund:{refund.id}", f"balance_transaction:{moved.id}"),
     )
     drafts.reached_clearing[moved.id] = -reached
+
+
+def _lines(drafts: Drafts, refund: Refund, note: CreditNote | None) -> list[dict[str, Any]]:
+    item = item_of(drafts, refund.id)
+    if note is not None and note.amount == refund.amount and any(each.amount for each in note.total_taxes or ()):
+        return sale_lines(
+            drafts,
+            item,
+            note.lines.data,
+            note.currency,
+            total=note.amount,
+            discount=note.discount_amount,
+            taxes=note.total_taxes or (),
+        )
+    return [sale_line(drafts, item, f"Refund of {refund.charge}", refund.amount, refund.currency)]

@@ -44,14 +44,21 @@ def sale_lines(
     discount: int = 0,
     taxes: Sequence[Tax] = (),
     shipping: int = 0,
+    sign: int = 1,
 ) -> list[dict[str, Any]]:
-    """Lines that come to `total`. Raises `NotBooked` where they do not, or where there is tax and no item for it."""
+    """Lines that come to `total`, or to its opposite where `sign` is -1.
+
+    Raises `NotBooked` where they do not, or where there is tax and no item for it.
+    """
     tax = sum(each.amount for each in taxes)
     net = [each.amount - sum(t.amount for t in each.taxes or () if t.is_inclusive) for each in lines]
     if sum(net) - discount + tax + shipping != total:
         raise NotBooked("lines_do_not_sum", "Its lines, discounts, taxes and shipping do not come to its total.")
-    if total < 0:
+    if sign * total < 0:
         raise NotBooked("total_is_negative", "QuickBooks takes no total below zero.")
+    if sign < 0 and discount:
+        raise NotBooked("discount_below_zero", "QuickBooks takes no discount on a total below zero.")
+    tax, shipping, net = sign * tax, sign * shipping, [sign * each for each in net]
     made = [
         sale_line(drafts, item, described(each, drafts.rules.zone), amount, currency)
         for each, amount in zip(lines, net, strict=True)

@@ -8,6 +8,7 @@ from finance_os.stripe_qbo.intent import LinkKey, Operation
 from finance_os.stripe_qbo.mapping.drafts import short_number
 
 from .made import Made, at, codes
+from .test_revising import Export
 from .worlds import Company, rules
 
 
@@ -157,23 +158,92 @@ def test_a_loss_is_written_off_with_the_rules_item(realm: Company) -> None:
 
 def test_a_loss_that_is_paid_after_all_is_taken_back(realm: Company) -> None:
     with_bad_debt_item(realm)
-    made = Made()
+    export = Export(Made(), realm)
+    made = export.made
     customer = made.customer()
     invoice = made.invoice(customer, 5_000, status="uncollectible", transitions={"marked_uncollectible_at": at(20)})
-    before = made.plan(realm.books(), rules(bad_debt_item="Bad Debt"))
+    before = export.step(bad_debt_item="Bad Debt")
     made.pay(invoice, 5_000, made.charge(customer, 5_000, when=at(24)), when=at(24))
     made.one("invoice", invoice)["status"] = "paid"
-    plan = made.posted(realm, rules(bad_debt_item="Bad Debt"))
+    unseen = made.plan(realm.books(), rules(bad_debt_item="Bad Debt"), written={})
+    plan = export.step(bad_debt_item="Bad Debt")
     assert not plan.findings
     (held,) = realm.all("Invoice")
     assert held["Balance"] == 0
     (memo,) = realm.all("CreditMemo")
     assert memo["TotalAmt"] == 0
     assert realm.balance("Stripe Clearing") == 50
-    # What was planned while it was lost is planned still.
+    # What was written while it was lost is planned still.
     again = {(each.key, each.operation): each.input_hash for each in plan.intents}
-    assert all(again[each.key, each.operation] == each.input_hash for each in before.intents)
+    sold = [each for each in before.intents if each.entity != "Customer"]
+    assert all(again[each.key, each.operation] == each.input_hash for each in sold)
     assert (LinkKey("invoice", invoice, "write_off"), Operation.VOID) in again
+    assert again == {(each.key, each.operation): each.input_hash for each in unseen.intents}
+
+
+def test_a_loss_that_is_partly_paid_is_written_off_anew(realm: Company) -> None:
+    with_bad_debt_item(realm)
+    export = Export(Made(), realm)
+    made = export.made
+    customer = made.customer()
+    invoice = made.invoice(customer, 5_000, status="uncollectible", transitions={"marked_uncollectible_at": at(20)})
+    export.step(bad_debt_item="Bad Debt")
+    for day, amount in ((22, 1_000), (24, 500)):
+        made.pay(invoice, amount, made.charge(customer, amount, when=at(day)), when=at(day))
+        assert not export.step(bad_debt_item="Bad Debt").findings
+        assert [each["Balance"] for each in realm.all("Invoice")] == [0]
+    memos = [(each["DocNumber"][-3:], each["TotalAmt"], each["TxnDate"]) for each in realm.all("CreditMemo")]
+    assert sorted(memos) == [("-WO", 0, "2026-06-20"), ("WO2", 0, "2026-06-22"), ("WO3", 35, "2026-06-24")]
+    assert realm.balance("Stripe Clearing") == 15
+
+
+def test_a_loss_that_was_paid_before_it_was_learned_of_is_not_written_off(realm: Company) -> None:
+    with_bad_debt_item(realm)
+    made = Made()
+    customer = made.customer()
+    invoice = made.invoice(customer, 5_000, status="paid", transitions={"marked_uncollectible_at": at(20)})
+    made.one("invoice", invoice)["amount_remaining"] = 5_000
+    made.pay(invoice, 5_000, made.charge(customer, 5_000, when=at(24)), when=at(24))
+    plan = made.posted(realm, rules(bad_debt_item="Bad Debt"))
+    assert not plan.findings
+    assert realm.all("CreditMemo") == []
+
+
+def test_a_loss_that_is_voided_after_all_is_taken_back(realm: Company) -> None:
+    with_bad_debt_item(realm)
+    chosen = rules(bad_debt_item="Bad Debt")
+    export = Export(Made(), realm)
+    made = export.made
+    customer = made.customer()
+    invoice = made.invoice(customer, 5_000, status="uncollectible", transitions={"marked_uncollectible_at": at(20)})
+    export.step(bad_debt_item="Bad Debt")
+    made.one("invoice", invoice).update(status="void", amount_remaining=0)
+    made.one("invoice", invoice)["status_transitions"]["voided_at"] = at(22)
+    assert not export.step(bad_debt_item="Bad Debt").findings
+    assert [each["TotalAmt"] for each in (*realm.all("Invoice"), *realm.all("CreditMemo"))] == [0, 0]
+    (owner,) = [each for each in realm.all("Customer") if customer in each.get("Notes", "")]
+    assert owner["Balance"] == 0
+    assert realm.trial_balance() == 0
+    assert not made.plan(realm.books(), chosen).findings
+
+
+def test_a_free_invoice_is_booked_with_its_lines(realm: Company) -> None:
+    made = Made()
+    customer = made.customer()
+    made.invoice(customer, 0, status="paid")
+    made.invoice(customer, 2_000, total=0, status="paid", total_discount_amounts=[{"amount": 2_000}])
+    made.invoice(customer, -500, 500, status="paid")
+    plan = made.posted(realm)
+    assert not plan.findings
+    assert [(each["TotalAmt"], each["Balance"]) for each in realm.all("Invoice")] == [(0, 0)] * 3
+
+
+def test_a_draft_that_was_voided_or_deleted_is_nothing(realm: Company) -> None:
+    made = Made()
+    invoice = made.invoice(made.customer(), 900, status="void", number=None, transitions={"voided_at": at(3)})
+    made.one("invoice", invoice)["status_transitions"]["finalized_at"] = None
+    plan = made.plan(realm.books())
+    assert (plan.intents, plan.findings) == ((), ())
 
 
 def test_what_was_paid_outside_of_stripe_is_found(realm: Company) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from .made import Made, at
 from .test_credits import paid_invoice
-from .worlds import Company
+from .worlds import Company, rules
 
 
 def income(realm: Company, name: str) -> int:
@@ -105,6 +105,23 @@ def test_a_category_that_no_rule_knows_is_raised_and_not_booked(realm: Company, 
     assert plan.intents == ()
     assert [(each.code, each.subject) for each in plan.findings] == [("balance_transaction_unknown", moved)]
     assert category in plan.findings[0].detail
+
+
+def test_a_category_that_the_rules_name_an_account_for_is_booked_there(realm: Company) -> None:
+    realm.client.write("Account", {"Name": "Stripe Reserve", "AccountType": "Other Current Asset"})
+    made = Made()
+    made.moved("risk_reserved_funds", -700, when=at(10))
+    made.moved("risk_reserved_funds", 200, when=at(20))
+    made.moved("topup", 5_000, when=at(12), fee=10)
+    chosen = rules(movements={"risk_reserved_funds": "Stripe Reserve", "topup": "Rho Checking"})
+    before = realm.balance("Rho Checking")
+    plan = made.posted(realm, chosen)
+    assert not plan.findings
+    assert realm.balance("Stripe Reserve") == 5
+    assert realm.balance("Rho Checking") - before == -50
+    assert realm.balance("Stripe Clearing") == Decimal("44.90")
+    missing = made.plan(realm.books(), rules(movements={"topup": "Nowhere"}))
+    assert [(each.code, each.subject) for each in missing.findings] == [("account_missing", "Nowhere")]
 
 
 def test_an_entry_balances_and_has_a_number(realm: Company) -> None:

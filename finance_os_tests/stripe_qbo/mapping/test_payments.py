@@ -117,7 +117,145 @@ def test_a_charge_of_nobody_is_raised(realm: Company) -> None:
     made = Made()
     made.charge(None, 900)
     made.moved("fee", -1, when=at(7))
-    assert codes(made.plan(realm.books())) == ["payment_without_customer"]
+    plan = made.plan(realm.books())
+    assert codes(plan) == ["payment_without_customer"]
+    assert not [each for each in plan.intents if each.entity in ("Payment", "Customer")]
+
+
+def test_a_charge_of_nobody_is_the_guests_where_the_rules_name_one(realm: Company) -> None:
+    made = Made()
+    made.charge(None, 900)
+    made.moved("fee", -1, when=at(7))
+    assert codes(made.plan(realm.books(), rules(guest_customer="Walk-in"))) == ["guest_customer_missing"]
+    guest = realm.client.write("Customer", {"DisplayName": "Walk-in"})
+    plan = made.posted(realm, rules(guest_customer="walk-in"))
+    assert codes(plan) == ["payment_unapplied"]
+    (held,) = realm.all("Payment")
+    assert (held["CustomerRef"]["value"], held["UnappliedAmt"]) == (guest["Id"], 9)
+    assert codes(made.plan(realm.books(), rules(guest_customer="Walk-in"))) == ["payment_unapplied"]
+
+
+# --- outside of Stripe
+
+
+def outside(made: Made, invoice: str, amount: int, *, when: int = at(4)) -> str:
+    """A payment that Stripe only records."""
+    body = made.one("invoice", invoice)
+    body["amount_remaining"] -= amount
+    return made._add(  # pyright: ignore[reportPrivateUsage]
+        "invoice_payment",
+        "inpay",
+        {
+            "created": when,
+            "invoice": invoice,
+            "amount_paid": amount,
+            "currency": body["currency"],
+            "status": "paid",
+            "payment": {"type": "payment_record", "payment_record": "pr_1000000000000000000001"},
+            "status_transitions": {"paid_at": when, "canceled_at": None},
+        },
+    )
+
+
+def test_what_was_paid_outside_is_booked_where_the_rules_say(realm: Company) -> None:
+    made = Made()
+    customer = made.customer()
+    invoice = made.invoice(customer, 1_000)
+    paid = outside(made, invoice, 400)
+    made.pay(invoice, 600, made.charge(customer, 600))
+    told = made.plan(realm.books())
+    assert [(each.code, each.subject) for each in told.findings] == [("paid_outside", paid)]
+    assert len([each for each in told.intents if each.entity == "Payment"]) == 1
+    plan = made.posted(realm, rules(outside_account="Undeposited Funds"))
+    assert not plan.findings
+    (held,) = [each for each in realm.all("Payment") if paid in each["PrivateNote"]]
+    assert (held["TotalAmt"], held["TxnDate"], held["UnappliedAmt"]) == (4, "2026-06-04", 0)
+    assert realm.balance("Undeposited Funds") == 4
+    assert realm.balance("Stripe Clearing") == 6
+    assert [each["Balance"] for each in realm.all("Invoice")] == [0]
+
+
+def test_what_was_paid_outside_and_entered_by_hand_is_adopted(realm: Company) -> None:
+    made = Made()
+    invoice = made.invoice(made.customer(), 1_000)
+    made.posted(realm)
+    paid = outside(made, invoice, 1_000)
+    (form,) = realm.all("Invoice")
+    line = {"Amount": 10, "LinkedTxn": [{"TxnId": form["Id"], "TxnType": "Invoice"}]}
+    by_hand = realm.client.write("Payment", {"CustomerRef": form["CustomerRef"], "TotalAmt": 10, "Line": [line]})
+    for chosen in (rules(), rules(outside_account="Undeposited Funds")):
+        plan = made.plan(realm.books(), chosen)
+        assert not plan.findings
+        adopted = {str(key): each.qbo_id for key, each in plan.adoptions.items() if each.entity == "Payment"}
+        assert adopted == {f"invoice_payment:{paid}:payment": by_hand["Id"]}
+        assert not [each for each in plan.intents if each.entity == "Payment"]
+
+
+def test_what_leaves_no_trace_at_stripe_is_told_until_it_is_entered(realm: Company) -> None:
+    made = Made()
+    invoice = made.invoice(made.customer(), 1_000)
+    made.posted(realm)
+    made.one("invoice", invoice).update(status="paid", amount_remaining=0)
+    assert codes(made.plan(realm.books())) == ["open_amount_differs"]
+    (form,) = realm.all("Invoice")
+    line = {"Amount": 10, "LinkedTxn": [{"TxnId": form["Id"], "TxnType": "Invoice"}]}
+    realm.client.write("Payment", {"CustomerRef": form["CustomerRef"], "TotalAmt": 10, "Line": [line]})
+    assert not made.plan(realm.books()).findings
+
+
+# --- partial capture
+
+
+@pytest.mark.parametrize("currency", ["usd", "eur"])
+def test_a_partial_capture_is_booked_by_what_was_captured(realm: Company, currency: str) -> None:
+    """Stripe moves its balance by all that was authorized, and back by what was not captured."""
+    made = Made()
+    customer = made.customer()
+    invoice = made.invoice(customer, 600, currency=currency)
+    rate = 1 if currency == "usd" else 2
+    charge = made.charge(customer, 1_000, currency=currency, settled=1_000 * rate, amount_captured=600)
+    made.moved("partial_capture_reversal", -400 * rate, source=charge, when=at(4), type="refund")
+    made.pay(invoice, 600, charge)
+    plan = made.posted(realm)
+    assert not plan.findings
+    assert realm.balance("Stripe Clearing") == 6 * rate
+    assert not [each for each in realm.all("JournalEntry") if "stripe:" in each["PrivateNote"]]
+
+
+def test_a_charge_that_moved_another_amount_is_raised(realm: Company) -> None:
+    made = Made()
+    customer = made.customer()
+    invoice = made.invoice(customer, 1_000)
+    made.pay(invoice, 1_000, made.charge(customer, 1_000, settled=990))
+    assert codes(made.plan(realm.books())) == ["payment_differs_from_movement"]
+
+
+# --- bank debits
+
+
+def test_a_bank_debit_is_booked_once_it_has_succeeded(realm: Company) -> None:
+    made = Made()
+    customer = made.customer()
+    invoice = made.invoice(customer, 1_000)
+    charge = made.charge(customer, 1_000, status="pending")
+    plan = made.plan(realm.books())
+    assert [(each.code, each.subject) for each in plan.findings] == [("payment_pending", charge)]
+    made.one("charge", charge)["status"] = "succeeded"
+    made.pay(invoice, 1_000, charge)
+    assert not made.posted(realm).findings
+    assert [each["Balance"] for each in realm.all("Invoice")] == [0]
+
+
+def test_a_bank_debit_that_fails_leaves_nothing_but_its_fee(realm: Company) -> None:
+    made = Made()
+    customer = made.customer()
+    made.invoice(customer, 1_000)
+    charge = made.charge(customer, 1_000, status="failed")
+    made.moved("charge_failure", -1_000, source=charge, when=at(8), fee=400, type="payment_failure_refund")
+    plan = made.posted(realm)
+    assert not plan.findings
+    assert realm.balance("Stripe Clearing") == -4
+    assert [each["Balance"] for each in realm.all("Invoice")] == [10]
 
 
 def test_a_balance_in_another_currency_has_its_own_clearing(realm: Company) -> None:

@@ -1,6 +1,5 @@
 """The closed period: nothing is posted into it or changed in it, and what was posted before keeps its date."""
 
-import asyncio
 from datetime import date
 from decimal import Decimal
 
@@ -9,11 +8,8 @@ from finance_os.stripe_qbo.intent import LinkKey, Operation
 from finance_os.stripe_qbo.planning import Plan
 
 from .made import Made, at, codes
-from .worlds import Company
-
-
-def close(realm: Company, day: str | None) -> None:
-    asyncio.run(realm.client.room.change("close_books", {"date": day}))
+from .test_revising import Export
+from .worlds import Company, close
 
 
 def test_what_comes_late_is_dated_in_the_open_period_and_says_where_it_belongs(realm: Company) -> None:
@@ -85,6 +81,31 @@ def test_a_void_in_a_closed_period_becomes_a_credit_memo_in_the_open_one(realm: 
     again = made.plan(realm.books())
     assert not [each for each in again.intents if each.operation is Operation.VOID]
     assert _hashes(again) == _hashes(plan)
+
+
+def test_a_void_in_a_closed_period_gives_used_credit_back_with_its_memo(realm: Company) -> None:
+    export = Export(Made(), realm)
+    made = export.made
+    customer = made.customer()
+    made.balance(customer, -300, when=at(1, 6))
+    invoice = made.invoice(customer, 1_000, when=at(2))
+    made.balance(customer, 300, "applied_to_invoice", when=at(2), invoice=invoice)
+    made.one("invoice", invoice)["amount_remaining"] = 700
+    export.step()
+    close(realm, "2026-06-15")
+    made.balance(customer, -300, "unapplied_from_invoice", when=at(18), invoice=invoice)
+    made.one("invoice", invoice).update(status="void", amount_remaining=0)
+    made.one("invoice", invoice)["status_transitions"]["voided_at"] = at(18)
+    second = made.invoice(customer, 500, when=at(20))
+    made.balance(customer, 200, "applied_to_invoice", when=at(20), invoice=second)
+    made.one("invoice", second)["amount_remaining"] = 300
+    plan = export.step()
+    assert not plan.findings
+    correction = export.held(f"invoice:{invoice}:void_correction")
+    assert (correction["TotalAmt"], correction["RemainingCredit"]) == (10, 1)
+    assert export.held(f"invoice:{second}:invoice")["Balance"] == 3
+    (owner,) = [each for each in realm.all("Customer") if customer in each.get("Notes", "")]
+    assert owner["Balance"] == 2
 
 
 def test_an_invoice_that_was_voided_before_it_was_ever_posted_is_posted_and_voided_in_the_open_period(

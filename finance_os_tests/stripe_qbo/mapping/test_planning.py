@@ -10,8 +10,10 @@ from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import Record
 from finance_os.evidence.windows import Days
 from finance_os.stripe_qbo.books import OBJECT_TYPES, BooksNotRead
+from finance_os.stripe_qbo.intent import Operation
 from finance_os.stripe_qbo.planning import plan, plan_of
 from finance_os.stripe_qbo.rules import BadRules, rules_of
+from finance_os.stripe_qbo.store import put_plan
 from finance_os_tests.evidence.staged import page, stage
 
 from .made import Made, at
@@ -172,3 +174,46 @@ def test_rules_are_read_strictly() -> None:
     ):
         with pytest.raises(BadRules):
             rules_of(wrong)
+
+
+def test_two_stripe_accounts_of_a_business_are_not_mixed_but_refused(
+    database: Database, acme: Connection, quickbooks: Connection, realm: Company
+) -> None:
+    staged_books(database, quickbooks, realm)
+    made, other = Made(), Made()
+    invoice = made.invoice(made.customer(), 100)
+    second = other.invoice(other.customer("Birch Media", id="cus_other"), 100, id="in_other")
+    another = ensure_connection(database, "acme", "stripe", external_account="acct_2")
+    for connection, of in ((acme, made), (another, other)):
+        for kind, held in of.objects.items():
+            staged(database, connection, f"stripe_{kind}", held)
+        if of is made:
+            assert [each.key.stripe_id for each in plan(database, "acme", REALM, rules()).intents][-1] == invoice
+    found = plan(database, "acme", REALM, rules())
+    assert (found.intents, found.adoptions) == ((), {})
+    assert [(each.code, each.severity) for each in found.findings] == [("several_stripe_accounts", "critical")]
+    assert "acct_2" in found.findings[0].subject
+    # With the other account's evidence gone there is one account again.
+    for kind, gone in (("customer", "cus_other"), ("invoice", second)):
+        days = Days(START, START)
+        stage(database, another, page(Record(gone, None, START)), object_type=f"stripe_{kind}", days=days)
+    assert not plan(database, "acme", REALM, rules()).findings
+
+
+def test_a_plan_knows_what_is_written(
+    database: Database, acme: Connection, quickbooks: Connection, realm: Company
+) -> None:
+    staged_books(database, quickbooks, realm)
+    made = Made()
+    invoice = made.invoice(made.customer(), 100, due_date=at(9))
+    for kind in ("customer", "invoice"):
+        staged(database, acme, f"stripe_{kind}", made.objects[kind])
+    put_plan(database, "acme", REALM, plan(database, "acme", REALM, rules()).intents, whole=True)
+    made.one("invoice", invoice)["due_date"] = at(20)
+    staged(database, acme, "stripe_invoice", made.objects["invoice"])
+    unsent = plan(database, "acme", REALM, rules())
+    assert {each.operation for each in unsent.intents} == {Operation.CREATE}
+    with database.transaction() as connection:
+        connection.execute("UPDATE finance_os.intents SET state = 'applied', requestid = 'r', resolved = payload")
+    (update,) = [each for each in plan(database, "acme", REALM, rules()).intents if each.operation is Operation.UPDATE]
+    assert (update.payload, update.corrects) == ({"DueDate": "2026-06-20"}, {"DueDate": "2026-06-09"})

@@ -2,6 +2,7 @@
 and a plain applier that posts a plan there. Nothing here shares code with the mapping.
 """
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -126,8 +127,9 @@ class Company:
                 assert str(intent.key) not in self.ids, intent.key
                 self.ids[str(intent.key)] = self.client.write(intent.entity, body)["Id"]
             else:
-                path = f"{intent.entity.lower()}/{body['Id']}"
-                body["SyncToken"] = self.client.get(path)[intent.entity]["SyncToken"]
+                qbo_id = self.ids[str(intent.key)]
+                token = self.client.get(f"{intent.entity.lower()}/{qbo_id}")[intent.entity]["SyncToken"]
+                body |= {"Id": qbo_id, "SyncToken": token, "sparse": True}
                 self.client.write(intent.entity, body, operation=intent.operation.value)
 
     def _resolved(self, value: Any) -> Any:
@@ -157,6 +159,11 @@ def company(world: World, books_until: date | None = None) -> Iterator[Company]:
     client.sign_in()
     yield Company(client)
     client.http.close()
+
+
+def close(realm: Company, day: str | None) -> None:
+    """Close the books until a day; `None` opens them."""
+    asyncio.run(realm.client.room.change("close_books", {"date": day}))
 
 
 @cache

@@ -1,0 +1,268 @@
+"""`finance-os replay` as people run it: a window or an object planned anew, written in order, verified, and resumed."""
+
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from typer import Typer
+from typer.testing import CliRunner, Result
+
+from finance_os import settings as settings_module
+from finance_os.commands import qbo
+from finance_os.commands import replay as command
+from finance_os.evidence.database import Database
+from finance_os.readiness import gate
+from finance_os.readiness.gate import Blocker, Gate
+from finance_os.readiness.policies import QBO_EXPORT
+from finance_os.sandbox.process import running_sandbox
+from finance_os.sources.sealing import new_key
+from finance_os_tests.readiness.approvers import approve_policy
+from finance_os_tests.stripe_qbo.books import Books, Loss
+from finance_os_tests.stripe_qbo.mapping.worlds import START
+from finance_os_tests.stripe_qbo.staged import LAST, RULES, company, copy_of, environment, staged_database
+
+Run = Callable[..., Result]
+WHOLE = ("--from", str(START), "--to", str(LAST))
+FIRST_WEEKS = START + timedelta(days=10)
+
+
+@pytest.fixture(scope="module")
+def staged_name(server_url: str, template_name: str) -> Iterator[str]:
+    with staged_database(server_url, template_name) as name:
+        yield name
+
+
+@pytest.fixture
+def database(server_url: str, staged_name: str) -> Iterator[Database]:
+    """A fresh database in which a company is staged for two businesses."""
+    with copy_of(server_url, staged_name) as found:
+        yield found
+
+
+@pytest.fixture
+def books() -> Iterator[Books]:
+    with company() as served:
+        yield served
+
+
+@pytest.fixture
+def run(books: Books, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    for name in [name for name in os.environ if name.startswith("FINANCE_OS_")]:
+        monkeypatch.delenv(name)
+    given = {
+        **environment(books),
+        "FINANCE_OS_DATABASE_URL": database.url,
+        "FINANCE_OS_BUSINESS": "acme",
+        "FINANCE_OS_ENCRYPTION_KEY": new_key(),
+        "FINANCE_OS_QBO_RULES": json.dumps({"acme": RULES}),
+        "COLUMNS": "160",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings_module.settings.cache_clear()
+    # What opens the gate is tested where it is: here it is open unless a test says otherwise.
+    monkeypatch.setattr(gate, "gate", lambda _, business_id, __: Gate(business_id, ()))
+    app = Typer()
+    app.command()(command.replay)
+
+    def invoke(*arguments: str, **more: str | None) -> Result:
+        return CliRunner().invoke(app, arguments, env=dict(more))
+
+    yield invoke
+    settings_module.settings.cache_clear()
+
+
+def states(database: Database) -> Counter[str]:
+    rows = database.fetch("SELECT state FROM finance_os.intents")
+    return Counter(row["state"] for row in rows)
+
+
+def test_a_window_is_planned_written_and_verified(books: Books, database: Database, run: Run) -> None:
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=books.realm)
+    dry = run(*WHOLE, "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert "(nothing kept, nothing sent)" in dry.output
+    assert (states(database), books.before.writes) == (Counter(), 0)
+
+    part = run("--from", str(START), "--to", str(FIRST_WEEKS))
+    assert part.exit_code == 0, part.output
+    written = states(database)
+    assert set(written) == {"applied"}
+    assert f"{written['applied']} of {written['applied']}" in part.output
+    assert f"{written['applied']} objects are as planned" in part.output
+    assert "not compared" in part.output  # what comes later moves clearing too
+    [row] = database.fetch("SELECT max(dated) AS last FROM finance_os.intents")
+    assert row["last"] <= FIRST_WEEKS
+
+    rest = run(*WHOLE)
+    assert rest.exit_code == 0, rest.output
+    assert set(states(database)) == {"applied"}
+    assert states(database)["applied"] > written["applied"]
+    assert "payouts equal their deposits" in rest.output
+    [clearing] = [line for line in rest.output.splitlines() if line.startswith("clearing usd")]
+    assert "not compared" not in clearing
+    writes = books.before.writes
+    again = run(*WHOLE)
+    assert (again.exit_code, books.before.writes) == (0, writes), again.output
+    assert "nothing to write; 0 requests" in again.output
+    plans = database.fetch("SELECT DISTINCT plan_run FROM finance_os.intents")
+    assert plans == [{"plan_run": "finance-os replay"}]
+
+
+def test_one_object_with_what_it_depends_on(books: Books, database: Database, run: Run) -> None:
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=books.realm)
+    assert run(*WHOLE, "--dry-run").exit_code == 0
+    paid = next(each for each in books.room.world.stripe.rows("invoice_payment") if each.status == "paid")
+    shown = run("--object", f"invoice_payment:{paid.id}")
+    assert shown.exit_code == 0, shown.output
+    rows = database.fetch("SELECT entity, stripe_id FROM finance_os.intents WHERE state = 'applied'")
+    assert {row["entity"] for row in rows} == {"Customer", "Invoice", "Payment"}
+    assert paid.id in {row["stripe_id"] for row in rows}
+    assert len(rows) == 3
+    assert states(database)["planned"] > 10
+
+
+def test_interrupted_it_goes_on_where_it_was(books: Books, database: Database, run: Run) -> None:
+    """Answers are lost until it gives up: status 1 and a sentence; the same command then writes the rest, once each."""
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=books.realm)
+    books.before.losses = deque([None, None, *[Loss.BEFORE] * 200])
+    lost = run(*WHOLE)
+    assert lost.exit_code == 1, lost.output
+    assert "are left: `finance-os qbo status` says why." in lost.output
+    assert set(states(database)) != {"applied"}
+    books.before.losses.clear()
+    again = run(*WHOLE)
+    assert again.exit_code == 0, again.output
+    assert set(states(database)) == {"applied"}
+    linked = database.fetch("SELECT entity, qbo_id FROM finance_os.links")
+    assert len({(row["entity"], row["qbo_id"]) for row in linked}) == len(linked) == _made(books)
+
+
+def _made(books: Books) -> int:
+    """How many objects bear the mark of the export."""
+    entities = ("Customer", "Invoice", "Payment", "CreditMemo", "RefundReceipt", "Deposit", "JournalEntry")
+    return sum("stripe:" in str(each.body()) for entity in entities for each in books.room.realm.all(entity))
+
+
+def test_what_is_refused_is_tried_again_when_asked(books: Books, database: Database, run: Run) -> None:
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=books.realm)
+    books.change("close_books", date=str(LAST))
+    refused = run(*WHOLE)
+    assert refused.exit_code == 1
+    assert states(database)["failed"] > 0
+    books.change("close_books", date=None)
+    assert run(*WHOLE).exit_code == 1
+    again = run(*WHOLE, "--retry")
+    assert again.exit_code == 0, again.output
+    assert "intents are planned again" in again.output
+    assert set(states(database)) == {"applied"}
+
+
+def test_what_differs_is_told(books: Books, database: Database, run: Run) -> None:
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=books.realm)
+    assert run(*WHOLE).exit_code == 0
+    [payout] = database.fetch("SELECT qbo_id, key FROM finance_os.links WHERE entity = 'Deposit' ORDER BY key LIMIT 1")
+    books.change("delete", entity="Deposit", body={"Id": payout["qbo_id"]})
+    shown = run(*WHOLE)
+    assert shown.exit_code == 1
+    assert f"qbo_object_missing: {payout['key']}" in shown.output
+    assert "clearing_differs: clearing:usd" in shown.output
+    assert "things differ." in shown.output
+
+
+def test_the_books_are_reconciled(books: Books, database: Database, run: Run) -> None:
+    """`finance-os qbo reconcile`: what is open, clearing and deposits agree to the cent; and what does not is told."""
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=books.realm)
+    waiting = CliRunner().invoke(qbo.app, ["reconcile"])
+    assert waiting.exit_code == 1
+    assert "open_amount_differs" in waiting.output
+    assert run(*WHOLE).exit_code == 0
+    agreed = CliRunner().invoke(qbo.app, ["reconcile"])
+    assert agreed.exit_code == 0, agreed.output
+    for text in ("receivable (6 invoices)", "clearing (Stripe Clearing)", "Nothing differs."):
+        assert text in agreed.output
+    [receivable] = [line for line in agreed.output.splitlines() if "receivable" in line]
+    stripe = sum(each.amount_remaining for each in books.room.world.stripe.rows("invoice") if each.status != "void")
+    assert f"{Decimal(stripe) / 100:,.2f}" in receivable
+    assert receivable.rstrip(" │").endswith("0.00")
+    [paid] = database.fetch("SELECT qbo_id FROM finance_os.links WHERE stripe_object = 'invoice_payment' LIMIT 1")
+    books.change("delete", entity="Payment", body={"Id": paid["qbo_id"]})
+    wrong = CliRunner().invoke(qbo.app, ["reconcile"])
+    assert wrong.exit_code == 1
+    assert {"open_amount_differs", "clearing_differs"} <= set(wrong.output.replace(":", " ").split())
+
+
+def test_nothing_is_sent_without_an_approval_or_behind_a_shut_gate(
+    books: Books, database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gated = run(*WHOLE)
+    assert gated.exit_code == 1
+    assert "policy_gated_read_only_ingestion_only: nothing was sent" in gated.output
+    assert (set(states(database)), books.before.writes) == ({"planned"}, 0)
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=books.realm)
+    bad = Blocker("trace_rows_without_run", "stripe/stripe_charge", FIRST_WEEKS, "abcdef012345", "Mend it.")
+    monkeypatch.setattr(gate, "gate", lambda _, business_id, __: Gate(business_id, (bad,)))
+    held = run(*WHOLE)
+    assert held.exit_code == 1
+    assert f"Nothing after {FIRST_WEEKS - timedelta(days=1)} is written" in held.output
+    assert "trace_rows_without_run" in held.output
+    [row] = database.fetch("SELECT max(dated) AS last FROM finance_os.intents WHERE state = 'applied'")
+    assert row["last"] < FIRST_WEEKS
+    shut = run("--from", str(FIRST_WEEKS), "--to", str(LAST))
+    assert isinstance(shut.exception, LookupError)
+    assert "trace_rows_without_run" in str(shut.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "say which days with --from and --to, or which object with --object"),
+        (("--from", "2026-06-01"), "say which days"),
+        (("--from", "2026-06-02", "--to", "2026-06-01"), "lies before --from"),
+        (("--object", "in_1"), "write it as invoice:in_1"),
+        ((*WHOLE, "--business", "nobody"), "there is no business 'nobody'"),
+    ],
+    ids=["nothing", "half", "backwards", "no object", "nobody"],
+)
+def test_what_cannot_be_meant_is_named(run: Run, arguments: tuple[str, ...], told: str) -> None:
+    shown = run(*arguments)
+    assert isinstance(shown.exception, LookupError)
+    assert told in str(shown.exception)
+
+
+def test_rules_and_credentials_that_lack_are_named(run: Run) -> None:
+    lacking = run(*WHOLE, FINANCE_OS_QBO_RULES=None)
+    assert isinstance(lacking.exception, LookupError)
+    assert "acme has no rules, so it is not exported: set FINANCE_OS_QBO_RULES" in str(lacking.exception)
+
+
+def test_it_reads_from_stripe_again_first(
+    books: Books, database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Days with their checks, or an object: what was staged before was read from nowhere, and this is."""
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=books.realm)
+    day = START + timedelta(days=4)
+    with running_sandbox(seed=5, days=4, size=1) as sandbox:
+        monkeypatch.setenv("FINANCE_OS_STRIPE_API_KEY", sandbox.env["FINANCE_OS_STRIPE_API_KEY"])
+        monkeypatch.setenv("FINANCE_OS_STRIPE_API_BASE", sandbox.env["FINANCE_OS_STRIPE_API_BASE"])
+        shown = run("--from", str(START), "--to", str(day), "--read")
+        assert shown.exit_code == 0, shown.output
+        assert f"read stripe_invoice of {START} to {day}: 0 read" in shown.output
+        single = run("--object", "customer:cus_none", "--read")
+        assert "read customer:cus_none: 0 new, 0 changed" in single.output
+    runs = database.fetch(
+        "SELECT kind, trigger, status, first_day, last_day FROM finance_os.source_sync_runs WHERE requested <> '{}'"
+    )
+    assert {(row["kind"], row["trigger"], row["status"]) for row in runs} == {
+        ("window", "manual", "succeeded"),
+        ("targeted", "manual", "succeeded"),
+    }
+    checked = database.fetch(
+        "SELECT DISTINCT object_type, partition_day FROM finance_os.check_results WHERE check_name = 'trace'"
+    )
+    assert {row["partition_day"] for row in checked} == {START + timedelta(days=n) for n in range(5)}
+    assert len({row["object_type"] for row in checked}) == 9

@@ -1,0 +1,307 @@
+"""When the export is asked for: whenever something moved that no run has exported, once each, and never in vain."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from psycopg.types.json import Jsonb
+
+from finance_os import settings as settings_module
+from finance_os.defs import export_sensor as sensing
+from finance_os.defs.assets.stripe_qbo import JOB, export_job, stripe_qbo_assets
+from finance_os.defs.export_outcomes import INTENTS, OBJECTS, VERIFICATION
+from finance_os.defs.export_sensor import BUSINESS_TAG, export_sensor
+from finance_os.defs.resources import Evidence
+from finance_os.evidence.businesses import Connection
+from finance_os.evidence.database import Database
+from finance_os.evidence.extraction import Kind
+from finance_os.evidence.reading import perform
+from finance_os.evidence.scheduled_syncs import request_scheduled_sync
+from finance_os.evidence.sync_runs import Origin, Trigger
+from finance_os.evidence.windows import Days
+from finance_os.readiness.gate import Blocker, Gate, Input
+from finance_os.readiness.policies import QBO_EXPORT
+from finance_os.sources.sealing import new_key
+from finance_os.stripe_qbo.store import put_plan
+from finance_os_tests.evidence.staged import page, read_of, record, stage
+from finance_os_tests.readiness.approvers import approve_policy
+from finance_os_tests.stripe_qbo.books import Books, customer
+from finance_os_tests.stripe_qbo.staged import RULES, company, copy_of, environment, staged_database
+
+SHUT = Blocker("deploy_not_verified", "scheduled_sync_readiness/deploy", None, None, "Verify it.")
+
+
+@dataclass
+class Door:
+    """A gate that is open or shut, for some businesses."""
+
+    shut: set[str] = field(default_factory=set)
+    asked: int = 0
+
+    def __call__(self, _: Database, business_id: str, __: Any) -> Gate:
+        self.asked += 1
+        return Gate(business_id, (SHUT,) if business_id in self.shut else ())
+
+
+@dataclass
+class Office:
+    """An installation whose sensor is asked tick by tick, and whose runs are executed here."""
+
+    database: Database
+    gate: Door
+    defs: dg.Definitions
+    instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
+    cursor: str | None = None
+
+    def tick(self, *, keep_cursor: bool = True) -> tuple[list[dg.RunRequest], str]:
+        """What one evaluation asks for, and what it says if that is nothing. A crashed tick keeps no cursor."""
+        repository = self.defs.get_repository_def()
+        sensor = repository.get_sensor_def("stripe_qbo_export_wanted")
+        with dg.build_sensor_context(
+            self.instance,
+            cursor=self.cursor,
+            resources={"evidence": (self.defs.resources or {})["evidence"]},
+            repository_def=repository,
+        ) as context:
+            found = sensor.evaluate_tick(context)
+        if keep_cursor:
+            self.cursor = found.cursor
+        return list(found.run_requests or ()), found.skip_message or ""
+
+    def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+        """What the daemon makes of a request."""
+        return self.defs.resolve_job_def(JOB).execute_in_process(
+            instance=self.instance,
+            run_config=request.run_config,
+            asset_selection=request.asset_selection,
+            tags=dict(request.tags),
+            raise_on_error=False,
+        )
+
+    def business_of(self, requests: list[dg.RunRequest]) -> list[str]:
+        return [request.tags[BUSINESS_TAG] for request in requests]
+
+
+@pytest.fixture(scope="module")
+def staged_name(server_url: str, template_name: str) -> Iterator[str]:
+    with staged_database(server_url, template_name) as name:
+        yield name
+
+
+@pytest.fixture
+def database(server_url: str, staged_name: str) -> Iterator[Database]:
+    """A fresh database in which a company is staged for two businesses."""
+    with copy_of(server_url, staged_name) as found:
+        yield found
+
+
+@pytest.fixture
+def office(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    for name in [name for name in os.environ if name.startswith("FINANCE_OS_") and "TEST" not in name]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("FINANCE_OS_DATABASE_URL", database.url)
+    monkeypatch.setenv("FINANCE_OS_HOME", str(tmp_path))
+    monkeypatch.setenv("FINANCE_OS_BUSINESS", "acme")
+    monkeypatch.setenv("FINANCE_OS_ENCRYPTION_KEY", new_key())
+    monkeypatch.setenv("FINANCE_OS_QBO_RULES", json.dumps({"acme": RULES}))
+    monkeypatch.setattr(sensing, "LOOK_AGAIN_SECONDS", 0)
+    settings_module.settings.cache_clear()
+    gate, job = Door(), export_job()
+    defs = dg.Definitions(
+        assets=[stripe_qbo_assets(gate)],
+        jobs=[job],
+        sensors=[export_sensor(job, gate)],
+        resources={"evidence": Evidence()},
+    )
+    yield Office(database, gate, defs)
+    settings_module.settings.cache_clear()
+
+
+@pytest.fixture
+def acmes(office: Office, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
+    """The first business, staged, with rules."""
+    assert office
+    with company() as served:
+        for name, value in environment(served).items():
+            monkeypatch.setenv(name, value)
+        yield served
+
+
+def rules(monkeypatch: pytest.MonkeyPatch, **of: Any) -> None:
+    monkeypatch.setenv("FINANCE_OS_QBO_RULES", json.dumps(of))
+    settings_module.settings.cache_clear()
+
+
+def test_without_rules_nothing_is_asked_for(office: Office, acmes: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules(monkeypatch)
+    assert office.tick() == ([], "No business has rules: FINANCE_OS_QBO_RULES is not set.")
+    rules(monkeypatch, nobody=RULES)
+    assert office.tick() == ([], "nobody: there is no such business")
+    rules(monkeypatch, acme={"balance_date": "2026-06-01"})
+    assert office.tick() == ([], "acme: qbo_rules_unreadable")
+
+
+def test_what_moved_is_exported_once(office: Office, acmes: Books, acme: Connection) -> None:
+    """The plan alone while the policy is not approved; and again when evidence or the policy moves."""
+    [request], _ = office.tick(keep_cursor=False)
+    assert request.asset_selection == [INTENTS]
+    [again], _ = office.tick()  # the tick died before its run began: the same one is asked for
+    assert again.run_key == request.run_key
+    assert office.run(request).success
+    assert office.tick() == ([], "acme: nothing has moved since the last export")
+    assert office.tick(keep_cursor=False)[0] == []
+
+    changed = {"id": "cus_new", "object": "customer", "created": 1_780_300_000}
+    row = record("cus_new", "a")
+    stage(
+        office.database,
+        acme,
+        page(type(row)("cus_new", changed, date(2026, 6, 2)), minute=5),
+        object_type="stripe_customer",
+        kind=Kind.TARGETED,
+        days=Days(date(2026, 6, 2), date(2026, 6, 2)),
+    )
+    [moved], _ = office.tick()
+    assert moved.run_key != request.run_key
+    assert moved.asset_selection == [INTENTS]
+    approve_policy(office.database, "acme", QBO_EXPORT.key, scope=acmes.realm)
+    [approved], _ = office.tick()
+    assert approved.asset_selection == [INTENTS, OBJECTS, VERIFICATION]
+    assert office.run(approved).success
+    states = {row["state"] for row in office.database.fetch("SELECT state FROM finance_os.intents")}
+    assert states == {"applied"}
+    assert office.tick()[0] == []
+    # A read that changes nothing asks for nothing.
+    stage(
+        office.database,
+        acme,
+        page(type(row)("cus_new", changed, date(2026, 6, 2)), minute=6),
+        object_type="stripe_customer",
+        kind=Kind.TARGETED,
+        days=Days(date(2026, 6, 2), date(2026, 6, 2)),
+    )
+    assert office.tick() == ([], "acme: nothing has moved since the last export")
+
+
+def test_what_another_applier_left_is_asked_for_again(
+    office: Office, acmes: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one held an intent, so the run passed it over, and then that one died: no wakeup is lost."""
+    approve_policy(office.database, "acme", QBO_EXPORT.key, scope=acmes.realm)
+    office.run(office.tick()[0][0])
+    put_plan(office.database, "acme", acmes.realm, [customer("cus_held")])
+    [held] = office.database.fetch("SELECT stripe_id, key FROM finance_os.intents WHERE state = 'planned'")
+    assert held["stripe_id"] == "cus_held"
+    assert "acme: its last export left something to be written" in office.tick()[1]
+    monkeypatch.setattr(sensing, "FIRST_WAIT", 0)
+    [again], _ = office.tick()
+    assert str(again.run_key).endswith("/2")
+    assert office.run(again).success  # the plan does not have it: it is withdrawn
+    assert office.tick() == ([], "acme: nothing has moved since the last export")
+
+
+def test_a_shut_gate_is_waited_for(office: Office, acmes: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    office.gate.shut.add("acme")
+    assert office.tick() == ([], "acme: deploy_not_verified")
+    monkeypatch.setattr(sensing, "LOOK_AGAIN_SECONDS", 3_600)
+    asked = office.gate.asked
+    assert office.tick() == ([], "acme: the gate was shut a moment ago")
+    assert office.gate.asked == asked
+    office.gate.shut.clear()
+    monkeypatch.setattr(sensing, "LOOK_AGAIN_SECONDS", 0)
+    assert len(office.tick()[0]) == 1
+
+
+def test_after_the_daily_sync_it_is_exported_though_nothing_moved(office: Office, acmes: Books) -> None:
+    """The last closed day is another one; the gate sees to it that the sync has ended and is recorded."""
+    today = datetime.now(UTC).date()
+    request_scheduled_sync(office.database, "daily-before", today - timedelta(days=1), ["stripe"])
+    [before], _ = office.tick()
+    assert office.run(before).success
+    assert office.tick()[0] == []
+    request_scheduled_sync(office.database, "daily-now", today, ["stripe"])
+    [after], _ = office.tick()
+    assert after.run_key != before.run_key
+
+
+def test_one_at_a_time_of_each_business(office: Office, acmes: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    with company() as globexes:
+        for name, value in environment(globexes, "GLOBEX_").items():
+            monkeypatch.setenv(name, value)
+        rules(monkeypatch, acme=RULES, globex=RULES)
+        requests, _ = office.tick()
+        assert office.business_of(requests) == ["acme", "globex"]
+        unfinished = office.instance.create_run_for_job(
+            office.defs.resolve_job_def(JOB), tags=dict(requests[0].tags), status=dg.DagsterRunStatus.STARTED
+        )
+        requests, _ = office.tick()
+        assert office.business_of(requests) == ["globex"]
+        assert office.run(requests[0]).success
+        assert office.tick()[1] == ("acme: an export is under way; globex: nothing has moved since the last export")
+        # Its process died: it is asked for again, after a while, under another key.
+        office.instance.report_run_failed(unfinished)
+        assert "acme: its last export failed: the next one is asked for in " in office.tick()[1]
+        monkeypatch.setattr(sensing, "FIRST_WAIT", 0)
+        [again], _ = office.tick()
+        assert str(again.run_key).endswith("/2")
+        # What is wrong with one is not the other's.
+        office.gate.shut.add("acme")
+        assert office.tick()[1].startswith("acme: deploy_not_verified; globex: nothing")
+
+
+def test_a_burst_of_webhooks_is_waited_for_but_not_for_long(
+    office: Office, acmes: Books, acme: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with office.database.transaction() as connection:
+        connection.execute(
+            """
+            INSERT INTO finance_os.webhook_requests (business_id, source_system, connection_id, reads, events)
+            VALUES ('acme', 'stripe', %s, %s, 3)
+            """,
+            (acme.connection_id, Jsonb({"stripe_customer": ["cus_1"], "stripe_invoice": ["in_1"]})),
+        )
+    waits = ([], "acme: objects that webhooks speak of are being read")
+    assert office.tick() == waits
+    day = Days(date(2026, 6, 2), date(2026, 6, 2))
+    for object_type in ("stripe_customer", "stripe_invoice"):
+        assert office.tick() == waits
+        read = read_of(acme, [page()], object_type=object_type, kind=Kind.TARGETED, days=day)
+        perform(office.database, read, Origin(Trigger.WEBHOOK), chunk_rows=10)
+    assert len(office.tick()[0]) == 1  # all of it is read, though nobody has settled it yet
+    with office.database.transaction() as connection:
+        connection.execute(
+            """
+            INSERT INTO finance_os.webhook_requests (business_id, source_system, connection_id, reads, events)
+            VALUES ('acme', 'stripe', %s, %s, 1)
+            """,
+            (acme.connection_id, Jsonb({"stripe_customer": ["cus_2"]})),
+        )
+    assert office.tick() == waits
+    monkeypatch.setattr(sensing, "GATHER_SECONDS", 0)
+    assert len(office.tick()[0]) == 1
+
+
+def test_the_gate_is_asked_for_every_closed_day(office: Office, acmes: Books) -> None:
+    asked: list[Input] = []
+
+    def remember(_: Database, business_id: str, inputs: Any) -> Gate:
+        asked.extend(inputs)
+        return Gate(business_id, ())
+
+    job = export_job()
+    defs = dg.Definitions(
+        assets=[stripe_qbo_assets(remember)],
+        jobs=[job],
+        sensors=[export_sensor(job, remember)],
+        resources={"evidence": Evidence()},
+    )
+    assert len(Office(office.database, office.gate, defs).tick()[0]) == 1
+    last = {given.days.last for given in asked if given.days}
+    assert {given.days.first for given in asked if given.days} == {date.fromisoformat(RULES["balance_date"])}
+    assert last <= {datetime.now(UTC).date() - timedelta(days=n) for n in (1, 2)}
