@@ -13,7 +13,18 @@ from rich.table import Table
 from finance_os.evidence import embedded
 from finance_os.evidence.database import Database, migrate
 from finance_os.settings import Settings
-from finance_os_tests.benchmarks import backfill, extraction, memory, readiness, sandbox, staging, startup, streaming
+from finance_os_tests.benchmarks import (
+    applying,
+    backfill,
+    extraction,
+    memory,
+    planning,
+    readiness,
+    sandbox,
+    staging,
+    startup,
+    streaming,
+)
 from finance_os_tests.benchmarks.figures import Figure
 
 
@@ -32,6 +43,8 @@ def benchmarks(
     yield "extraction", lambda: extraction.against_sdks(120, 400 if full else 100, 5, download=full)
     yield "streaming", lambda: streaming.flat_memory(database.url, 5_000_000 if full else 100_000)
     yield "backfill", lambda: backfill.backfill_of_a_year(backfilled, dagster_url, 1_000 if full else 60, 1)
+    yield "planning", lambda: planning.intents_a_second(database, 90, 100, 5)
+    yield "applying", lambda: applying.within_limits(database, 2 if full else 1, alone=full)
     yield "readiness", lambda: readiness.readiness_over_history(*histories, 10_000_000 if full else 200_000, 9)
 
 

@@ -90,7 +90,7 @@ class ExportConfig(dg.Config):
     """IDs of the businesses; all that have rules if not given."""
     overdue: bool = False
     """Also write what is dated before the run's days and was not written yet."""
-    workers: int = 4
+    workers: int = 8
     """How many writes are under way at once, for each business."""
 
 

@@ -97,7 +97,7 @@ class Drafts:
         """Reference to an account of the rules, in `currency` where one is given. Raises `NotBooked`."""
         found = self.books.account(name)
         if found is None:
-            raise NotBooked("account_missing", "An account that the rules name is not in QuickBooks.")
+            raise NotBooked("account_missing", "An account that the rules name is not in what was read of QuickBooks.")
         wanted = (currency or "").upper()
         if wanted and found.currency not in ("", wanted):
             raise NotBooked("account_in_other_currency", f"The account for {wanted} is kept in {found.currency}.")
@@ -115,7 +115,7 @@ class Drafts:
         """An item of the rules. Raises `NotBooked`."""
         found = self.books.item(name)
         if found is None:
-            raise NotBooked("item_missing", "An item that the rules name is not in QuickBooks.")
+            raise NotBooked("item_missing", "An item that the rules name is not in what was read of QuickBooks.")
         return found
 
     def in_currency(self, currency: str, day: date | None = None) -> dict[str, Any]:
