@@ -163,6 +163,7 @@ def _unmet(drafts: Drafts) -> tuple[Finding, ...]:
                     Severity.CRITICAL,
                     name,
                     rules.balance_date,
-                    f"Nothing is planned. {missing.detail} Read QuickBooks from its first day on, make it, or name another.",
+                    f"Nothing is planned. {missing.detail} Read QuickBooks from its first day on, make it, or name "
+                    "another one in the rules.",
                 )
     return tuple(drafts.findings)
