@@ -17,9 +17,12 @@ from finance_os_tests.benchmarks import (
     applying,
     backfill,
     extraction,
+    inbox,
     memory,
     planning,
     readiness,
+    receiver,
+    refetching,
     sandbox,
     staging,
     startup,
@@ -45,6 +48,9 @@ def benchmarks(
     yield "backfill", lambda: backfill.backfill_of_a_year(backfilled, dagster_url, 1_000 if full else 60, 1)
     yield "planning", lambda: planning.intents_a_second(database, 90, 100, 5)
     yield "applying", lambda: applying.within_limits(database, 2 if full else 1, alone=full)
+    yield "receiver", lambda: [*receiver.at_a_steady_rate(database, 30), *receiver.killed(database, 5)]
+    yield "inbox", lambda: inbox.backlog(database, 100_000 if full else 8_000)
+    yield "refetching", lambda: refetching.refetched(database, dagster_url, 60 if full else 20)
     yield "readiness", lambda: readiness.readiness_over_history(*histories, 10_000_000 if full else 200_000, 9)
 
 

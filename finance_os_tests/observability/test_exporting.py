@@ -111,7 +111,7 @@ def test_the_web_app_exports_what_it_counted_and_what_waits(
             assert address, said
             place = f"{address[0]}/webhooks/acme/stripe/{acme.connection_id}"
             assert httpx.post(place, content=b"{}").status_code == 503  # no secret is set
-            assert httpx.post(f"{address[0]}/webhooks/acme/stripe/99", content=b"{}").status_code == 404
+            assert httpx.post(f"{address[0]}/webhooks/acme/stripe/99", content=b"{}").status_code == 400
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(30)
