@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 
 import msgspec
 from rich.console import Console
@@ -45,7 +46,8 @@ def post_to_quickbooks(console: Console, stack: Stack, dagster: DagsterGraphQL, 
         return
     database, since = stack.database, rules[business_id]["balance_date"]
     console.print(f"Planning what Stripe says since {since}; until then somebody kept the books by hand …")
-    _until(lambda: _exports(dagster, business_id) > 0, "the export was not planned")
+    why = partial(_failures, dagster, business_id)
+    _until(lambda: _exports(dagster, business_id) > 0, "the export was not planned", why)
     states = _states(database, business_id)
     if not states:
         raise DemoFailed("nothing was planned: `finance-os qbo status` says why")
@@ -71,7 +73,7 @@ def post_to_quickbooks(console: Console, stack: Stack, dagster: DagsterGraphQL, 
             console.print(f"  {_told(left)}")
         return set(left) <= {"applied", "superseded"} and _exports(dagster, business_id) > began
 
-    _until(written, "not everything was written")
+    _until(written, "not everything was written", why)
     count = _links(database, business_id)
     console.print(f"  {_told(_states(database, business_id))}; {count:,} objects in QuickBooks are linked.")
 
@@ -122,12 +124,14 @@ def _command(console: Console, environment: Mapping[str, str], *arguments: str) 
 
 
 def _exports(dagster: DagsterGraphQL, business_id: str) -> int:
-    """How many exports of the business have succeeded. Raises `DemoFailed` where one did not."""
-    runs = dagster.runs(tags={BUSINESS_TAG: business_id})
-    for run in runs:
-        if run.ended and run.status != "SUCCESS":
-            raise DemoFailed("\n".join(dagster.failures(run.run_id)) or f"run {run.run_id} ended as {run.status}")
-    return sum(run.ended for run in runs)
+    """How many exports of the business have succeeded. One that could not end is asked for again by the sensor."""
+    return sum(run.status == "SUCCESS" for run in dagster.runs(tags={BUSINESS_TAG: business_id}))
+
+
+def _failures(dagster: DagsterGraphQL, business_id: str) -> str:
+    """Why exports of the business failed, if any did."""
+    failed = [run for run in dagster.runs(tags={BUSINESS_TAG: business_id}) if run.ended and run.status != "SUCCESS"]
+    return "".join(f"\n{why}" for run in failed for why in dagster.failures(run.run_id) or [run.status])
 
 
 def _states(database: Database, business_id: str | None) -> dict[str, int]:
@@ -158,9 +162,9 @@ def _told(states: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} intents {state}" for state, count in states.items()) or "no intents"
 
 
-def _until(done: Callable[[], bool], otherwise: str) -> None:
+def _until(done: Callable[[], bool], otherwise: str, why: Callable[[], str]) -> None:
     deadline = time.monotonic() + PATIENCE.total_seconds()
     while not done():
         if time.monotonic() > deadline:
-            raise DemoFailed(f"{otherwise} within {PATIENCE}")
+            raise DemoFailed(f"{otherwise} within {PATIENCE}{why()}")
         time.sleep(1)

@@ -26,7 +26,7 @@ from finance_os.stripe_qbo.mapping.credits import memo_key
 from finance_os.stripe_qbo.mapping.customers import Customers
 from finance_os.stripe_qbo.mapping.drafts import Drafts, number_of, short_number
 from finance_os.stripe_qbo.mapping.invoices import finalized, invoice_key
-from finance_os.stripe_qbo.mapping.payouts import arrival, payout_key
+from finance_os.stripe_qbo.mapping.payouts import arrival, arrival_moment, payout_key
 from finance_os.stripe_qbo.mapping.refunds import refund_key
 from finance_os.stripe_qbo.stripe_evidence import Invoice
 
@@ -198,7 +198,7 @@ def _adopt_money(drafts: Drafts, customers: Customers, books: "_Before") -> None
     for payout in drafts.stripe.payout.values():
         if payout.status != "paid" or arrival(payout) >= drafts.rules.balance_date:
             continue
-        with drafts.booking(payout.id, payout.arrival_date):
+        with drafts.booking(payout.id, arrival_moment(payout, drafts.rules.zone)):
             held = books.deposit(qbo_amount(payout.amount, payout.currency), arrival(payout), drafts.rules.payout_days)
             if held is not None:
                 drafts.adopt(payout_key(payout.id), "Deposit", held)

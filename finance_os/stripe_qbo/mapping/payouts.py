@@ -20,8 +20,10 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cached_property
 from itertools import accumulate
+from zoneinfo import ZoneInfo
 
 from finance_os.evidence.extraction import Severity
+from finance_os.evidence.windows import start_of_day
 from finance_os.stripe_qbo.books import Held
 from finance_os.stripe_qbo.intent import LinkKey
 from finance_os.stripe_qbo.mapping.amounts import qbo_amount
@@ -39,6 +41,11 @@ def arrival(payout: Payout) -> date:
     return datetime.fromtimestamp(payout.arrival_date, UTC).date()
 
 
+def arrival_moment(payout: Payout, zone: ZoneInfo) -> int:
+    """When the day of a payout's arrival begins in the accounting time zone: its place among what happened then."""
+    return int(start_of_day(arrival(payout), zone).timestamp())
+
+
 @dataclass
 class Payouts:
     """Books payouts, and knows which deposits of QuickBooks stand for one already."""
@@ -49,7 +56,7 @@ class Payouts:
         """Book every payout that arrived from the balance date on."""
         for payout in self.drafts.stripe.payout.values():
             if arrival(payout) >= self.drafts.rules.balance_date:
-                with self.drafts.booking(payout.id, payout.arrival_date):
+                with self.drafts.booking(payout.id, arrival_moment(payout, self.drafts.rules.zone)):
                     self._book(payout)
 
     def _book(self, payout: Payout) -> None:
@@ -76,7 +83,7 @@ class Payouts:
                 key,
                 postings,
                 payout.currency,
-                moment=payout.arrival_date,
+                moment=arrival_moment(payout, drafts.rules.zone),
                 dated=arrival(payout),
                 number=number,
                 note=note,
@@ -105,7 +112,7 @@ class Payouts:
                     }
                 ],
             },
-            moment=payout.arrival_date,
+            moment=arrival_moment(payout, drafts.rules.zone),
             rank=Rank.PAYOUT,
             note=note,
             evidence=evidence,

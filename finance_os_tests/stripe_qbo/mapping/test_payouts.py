@@ -37,6 +37,17 @@ def test_the_arrival_date_is_not_converted(realm: Company) -> None:
     assert realm.balance("Stripe Clearing") == 0
 
 
+def test_a_payout_stands_behind_what_happened_on_the_day_before(realm: Company) -> None:
+    """In New York the evening of June 7 comes after midnight UTC: who stops at that day must not stop before it."""
+    made = with_money()
+    made.payout(5_000, arrival=at(8, 0))
+    made.moved("dispute_reversal", 700, source="dp_2", when=at(8, 1), available_on=at(12), type="adjustment")
+    plan = made.plan(realm.books(), rules(time_zone="America/New_York"))
+    dates = [each.dated for each in plan.intents]
+    assert dates == sorted(dates)
+    assert dates[-2:] == [date(2026, 6, 7), date(2026, 6, 8)]
+
+
 def test_an_automatic_payout_must_sum_and_a_manual_one_need_not(realm: Company) -> None:
     made = with_money(5_000)
     wrong = made.payout(4_999)
