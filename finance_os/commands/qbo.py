@@ -31,29 +31,34 @@ def plan(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and keep nothing.")] = False,
 ) -> None:
     """Plan from what is staged and keep the intents; nothing is sent."""
+    from finance_os.evidence.snapshot import snapshot
     from finance_os.stripe_qbo import states, store
     from finance_os.stripe_qbo.books import BooksNotRead
     from finance_os.stripe_qbo.company import company_of
+    from finance_os.stripe_qbo.export import planning_alone
     from finance_os.stripe_qbo.keeping import keep
     from finance_os.stripe_qbo.planning import plan as planned_of
     from finance_os.stripe_qbo.rules import BadRules
 
     with _opened(business) as (database, business_id):
         realm = company_of(database, business_id).realm
-        try:
-            booked = states.booked(database, business_id, realm)
-            planned = planned_of(database, business_id, realm, _rules(rules, business_id), booked)
-        except (BooksNotRead, BadRules) as error:
-            raise LookupError(str(error)) from error
         conflict = None
         try:
-            put = (
-                store.compare_plan(database, business_id, realm, planned.intents, whole=True)
-                if dry_run
-                else keep(database, business_id, realm, planned, run="finance-os qbo plan")
-            )
-        except store.PayloadConflict as raised:
-            conflict, put = raised, raised.put
+            understood = _rules(rules, business_id)
+            with planning_alone(database, business_id, realm):
+                with snapshot(database) as seen:
+                    booked = states.booked(seen, business_id, realm)
+                    planned = planned_of(seen, business_id, realm, understood, booked)
+                try:
+                    put = (
+                        store.compare_plan(database, business_id, realm, planned.intents, whole=True)
+                        if dry_run
+                        else keep(database, business_id, realm, planned, run="finance-os qbo plan")
+                    )
+                except store.PayloadConflict as raised:
+                    conflict, put = raised, raised.put
+        except (BooksNotRead, BadRules) as error:
+            raise LookupError(str(error)) from error
     for change in put.changes[:_SHOWN]:
         console.print(str(change), markup=False, soft_wrap=True)
     if len(put.changes) > _SHOWN:

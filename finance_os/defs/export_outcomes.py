@@ -177,18 +177,39 @@ def _verification_metadata(outcome: Outcome, day: date) -> dict[str, Any]:
     }
 
 
-def check_result(verified: Sequence[Outcome]) -> dg.AssetCheckResult:
-    """Whether everything that was looked at agrees, of every business."""
-    wrong = [(each.business_id, finding) for each in verified if each.verified for finding in each.verified.findings]
+def check_result(outcomes: Sequence[Outcome]) -> dg.AssetCheckResult:
+    """Whether everything that was looked at agrees, of every business; and what was not compared, which fails nothing.
+
+    Of a business that was not verified it says so.
+    """
+    wrong = [(each.business_id, finding) for each in outcomes if each.verified for finding in each.verified.findings]
     codes = Counter(f"{business_id} {finding.code}" for business_id, finding in wrong)
-    looked_at = sum(each.verified.links.as_planned for each in verified if each.verified)
+    looked_at = sum(each.verified.links.as_planned for each in outcomes if each.verified)
+    uncompared = [f"{each.business_id}: {what}" for each in outcomes for what in _not_compared(each)]
+    said = (
+        f"QuickBooks does not agree: {tables.counted(codes)}. Nothing is written over it."
+        if wrong
+        else f"{looked_at:,} objects are as planned."
+    )
     return dg.AssetCheckResult(
         asset_key=VERIFICATION,
         check_name=AGREES.name,
         passed=not wrong,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=f"QuickBooks does not agree: {tables.counted(codes)}. Nothing is written over it."
-        if wrong
-        else f"{looked_at:,} objects are as planned.",
+        description=f"{said} Not compared: {'; '.join(uncompared)}." if uncompared else said,
         metadata={"findings": dg.MetadataValue.md(tables.findings_table(finding for _, finding in wrong))},
     )
+
+
+def _not_compared(outcome: Outcome) -> list[str]:
+    """What was not compared of a business, each with why not."""
+    if outcome.verified is None:
+        why = [*dict.fromkeys(each.code for each in outcome.refusals), *([GATED] if outcome.gated else [])]
+        return [f"nothing was ({', '.join(why) or 'verifying was not reached'})"]
+    links, clearing = outcome.verified.links, outcome.verified.money.clearing
+    found = [f"clearing {each.currency} ({each.why})" for each in clearing if each.in_books is None]
+    if not clearing:
+        found.append("clearing (its rules name no account)")
+    if links.unsettled:
+        found.append(f"{links.unsettled:,} objects (they are being written)")
+    return found

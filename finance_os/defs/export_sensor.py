@@ -159,8 +159,10 @@ def _request(
         raise NotExported(export.business_id, blockers)
     seen.waiting = None
     today = day_of(datetime.now(UTC), ZoneInfo(settings().timezone)).isoformat()
+    # Another key after each run of the state, for Dagster skips one that it knows; the same one after a lost tick.
+    after = of_state[0].dagster_run.run_id if of_state else "first"
     return dg.RunRequest(
-        run_key=f"{JOB}/{export.business_id}/{state}/{len(of_state) + 1}",
+        run_key=f"{JOB}/{export.business_id}/{state}/{after}",
         job_name=JOB,
         asset_selection=[INTENTS, OBJECTS, VERIFICATION] if is_approved else [INTENTS],
         run_config={"ops": {OP: {"config": {"businesses": [export.business_id], "overdue": True}}}},

@@ -5,7 +5,8 @@ every later one: the plan of a day is a function of all evidence up to it, so th
 be right, and everything before it is.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -126,10 +127,11 @@ def approved(database: Database, export: Export) -> bool:
 
 
 def last_closed_day(database: Database, export: Export) -> date:
-    """The last day of Stripe that is over, and that a daily sync was requested for since.
+    """The last day that was over for every Stripe account of the business when its latest daily sync was requested.
 
-    Until that sync has been requested the day is like the present one: nobody could have proved it. That the sync comes
-    at all is what the checkpoints see to. Raises `NotExported`.
+    A day that ended since is like the present one: that sync saw it unfinished, so nobody could have proved it. For
+    which day of the installation the sync was does not say so, for an account's days may end hours later. That a sync
+    comes at all is what the checkpoints see to: without any, the account's clock alone tells. Raises `NotExported`.
     """
     accounts = [each for each in active_connections(database, "stripe") if each.business_id == export.business_id]
     if not accounts:
@@ -137,15 +139,12 @@ def last_closed_day(database: Database, export: Export) -> date:
     [row] = database.fetch(
         """
         SELECT clock_timestamp() AS now,
-               (SELECT requested_for FROM finance_os.scheduled_syncs WHERE business_id = %s
-                ORDER BY requested_at DESC, scheduled_sync_id DESC LIMIT 1) AS requested_for
+               (SELECT max(requested_at) FROM finance_os.scheduled_syncs WHERE business_id = %s) AS requested_at
         """,
         (export.business_id,),
     )
-    not_over = min(day_of(row["now"], account.zone) for account in accounts)
-    if row["requested_for"] is not None:
-        not_over = min(not_over, row["requested_for"])
-    return not_over - timedelta(days=1)
+    seen = min(row["now"], row["requested_at"] or row["now"])
+    return min(day_of(seen, account.zone) for account in accounts) - timedelta(days=1)
 
 
 def inputs(export: Export, last: date) -> list[Input]:
@@ -189,6 +188,20 @@ def _key(blocker: Blocker) -> tuple[str, str, date | None, str | None]:
 # --- plan
 
 
+@contextmanager
+def planning_alone(database: Database, business_id: str, realm: str) -> Iterator[None]:
+    """No one else plans the business for the realm within the block: who waited for it comes in when it ends.
+
+    What a plan is made from has to be read within it, and the plan kept within it: else what was seen earlier is kept
+    over what was seen later.
+    """
+    with database.transaction() as connection:
+        connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"finance_os/qbo_plan/{business_id}/{realm}",)
+        )
+        yield
+
+
 def plan_and_keep(
     database: Database,
     export: Export,
@@ -202,14 +215,9 @@ def plan_and_keep(
     """Plan a business on the snapshot that the gate judged, and keep what is due up to the last day that it admits.
 
     That is `last`, or the day before the first bad one; what is due later stays as it was kept. `last` of `None` asks
-    for everything. With `dry_run` nothing is kept. One planner at a time: what was seen earlier is never kept over what
-    was seen later. Raises `NotExported` where nothing from `first` on is admitted.
+    for everything. With `dry_run` nothing is kept. Raises `NotExported` where nothing from `first` on is admitted.
     """
-    with database.transaction() as lock:
-        lock.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))",
-            (f"finance_os/qbo_plan/{export.business_id}/{export.realm}",),
-        )
+    with planning_alone(database, export.business_id, export.realm):
         with snapshot(database) as seen:
             blockers = judge(seen, export, last, gate_of)
             bad = held_from(blockers)

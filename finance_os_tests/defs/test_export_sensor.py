@@ -200,10 +200,30 @@ def test_what_another_applier_left_is_asked_for_again(
     assert held["stripe_id"] == "cus_held"
     assert "acme: its last export left something to be written" in office.tick()[1]
     monkeypatch.setattr(sensing, "FIRST_WAIT", 0)
-    [again], _ = office.tick()
-    assert str(again.run_key).endswith("/2")
+    [latest] = office.instance.get_run_records(limit=1)
+    [again], _ = office.tick(keep_cursor=False)
+    assert str(again.run_key).endswith(f"/{latest.dagster_run.run_id}")
+    [lost], _ = office.tick()
+    assert lost.run_key == again.run_key
     assert office.run(again).success  # the plan does not have it: it is withdrawn
     assert office.tick() == ([], "acme: nothing has moved since the last export")
+
+
+def test_a_state_that_fails_ever_again_is_asked_for_ever_again(
+    office: Office, acmes: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster skips a run key that it knows: each has to be another one, however many runs there were."""
+    monkeypatch.setattr(sensing, "FIRST_WAIT", 0)
+    job, keys = office.defs.resolve_job_def(JOB), list[str | None]()
+    for _ in range(13):
+        [request], _ = office.tick()
+        keys.append(request.run_key)
+        failing = office.instance.create_run_for_job(job, tags=dict(request.tags), status=dg.DagsterRunStatus.STARTED)
+        office.instance.report_run_failed(failing)
+    [request], _ = office.tick()
+    keys.append(request.run_key)
+    assert len(set(keys)) == 14
+    assert str(keys[0]).endswith("/first")
 
 
 def test_a_shut_gate_is_waited_for(office: Office, acmes: Books, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,10 +238,14 @@ def test_a_shut_gate_is_waited_for(office: Office, acmes: Books, monkeypatch: py
     assert len(office.tick()[0]) == 1
 
 
-def test_after_the_daily_sync_it_is_exported_though_nothing_moved(office: Office, acmes: Books) -> None:
+def test_after_the_daily_sync_it_is_exported_though_nothing_moved(
+    office: Office, acmes: Books, owner: Database
+) -> None:
     """The last closed day is another one; the gate sees to it that the sync has ended and is recorded."""
     today = datetime.now(UTC).date()
     request_scheduled_sync(office.database, "daily-before", today - timedelta(days=1), ["stripe"])
+    with owner.transaction() as connection:
+        connection.execute("UPDATE finance_os.scheduled_syncs SET requested_at = requested_at - interval '2 days'")
     [before], _ = office.tick()
     assert office.run(before).success
     assert office.tick()[0] == []
@@ -249,7 +273,7 @@ def test_one_at_a_time_of_each_business(office: Office, acmes: Books, monkeypatc
         assert "acme: its last export failed: the next one is asked for in " in office.tick()[1]
         monkeypatch.setattr(sensing, "FIRST_WAIT", 0)
         [again], _ = office.tick()
-        assert str(again.run_key).endswith("/2")
+        assert str(again.run_key).endswith(f"/{unfinished.run_id}")
         # What is wrong with one is not the other's.
         office.gate.shut.add("acme")
         assert office.tick()[1].startswith("acme: deploy_not_verified; globex: nothing")

@@ -22,11 +22,11 @@ from finance_os.readiness.policies import QBO_EXPORT
 from finance_os.readiness.source_checks import SOURCE_CHECKS, Subject
 from finance_os.sources.registry import SOURCES, source_named
 from finance_os.sources.sealing import new_key
+from finance_os.stripe_qbo import export as exporting
 from finance_os.stripe_qbo.stripe_evidence import OBJECT_TYPES
 from finance_os_tests.defs.conftest import range_tags
 from finance_os_tests.readiness.approvers import approve_policy
-from finance_os_tests.readiness.planted import forge
-from finance_os_tests.readiness.readied import SYNC, hand_in_the_bank, read_everything, record
+from finance_os_tests.readiness.readied import hand_in_the_bank, read_everything, record
 from finance_os_tests.readiness.seed_state import BUSINESS, plant_seed_state
 from finance_os_tests.stripe_qbo.books import Books
 from finance_os_tests.stripe_qbo.mapping.worlds import START
@@ -36,7 +36,7 @@ WHOLE = Days(START, LAST)
 
 
 @pytest.fixture
-def books(database: Database, owner: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
+def books(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
     """A business of which everything is staged, and nothing checked or recorded; its last sync was on the last day."""
     for name in [name for name in os.environ if name.startswith("FINANCE_OS_") and "TEST" not in name]:
         monkeypatch.delenv(name)
@@ -58,11 +58,8 @@ def books(database: Database, owner: Database, tmp_path: Path, monkeypatch: pyte
         settings_module.settings.cache_clear()
         stage_company(database, served, ensure_connection(database, BUSINESS, "stripe"))
         read_everything(database)
-        forge(
-            owner,
-            "UPDATE finance_os.scheduled_syncs SET requested_for = %(day)s WHERE scheduled_sync_id = %(sync)s",
-            {"day": "2026-06-22", "sync": SYNC},
-        )
+        # What is staged ends long before today, and a sync as old as that would be overdue.
+        monkeypatch.setattr(exporting, "last_closed_day", lambda *_: LAST)
         hand_in_the_bank(database)
         yield served
     settings_module.settings.cache_clear()

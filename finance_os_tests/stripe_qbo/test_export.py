@@ -10,7 +10,7 @@ from finance_os.evidence.businesses import Connection, ensure_connection
 from finance_os.evidence.database import Database
 from finance_os.evidence.scheduled_syncs import request_scheduled_sync
 from finance_os.evidence.snapshot import Snapshot
-from finance_os.evidence.windows import Days
+from finance_os.evidence.windows import Days, day_of, start_of_day
 from finance_os.readiness.gate import Blocker, Gate, Input
 from finance_os.settings import Settings
 from finance_os.stripe_qbo import export as exporting
@@ -90,14 +90,39 @@ def test_what_it_lacks_is_named(database: Database, acme: Connection, rules: dic
 # --- the gate
 
 
-def test_the_last_closed_day_waits_for_its_daily_sync(database: Database, export: Export) -> None:
-    """Before it was asked for nobody could have read the day; and nothing makes a day close before it is over."""
-    today = datetime.now(UTC).astimezone(export.company.connection.zone).date()
+def request_at(owner: Database, requested_at: datetime) -> None:
+    """A daily sync that was requested at that moment, for the day that it was in UTC."""
+    name = f"daily-{requested_at}"
+    request_scheduled_sync(owner, name, requested_at.astimezone(UTC).date(), ["stripe"])
+    with owner.transaction() as connection:
+        connection.execute(
+            "UPDATE finance_os.scheduled_syncs SET requested_at = %s WHERE scheduled_sync_id = %s", (requested_at, name)
+        )
+
+
+def test_the_last_closed_day_waits_for_a_daily_sync_after_its_end(
+    database: Database, owner: Database, export: Export, acme: Connection
+) -> None:
+    """One that is requested while the account's day goes on sees it unfinished, though the installation's day is over;
+    and nothing makes a day close before it is over."""
+    today = day_of(datetime.now(UTC), acme.zone)
+    midnight = start_of_day(today, acme.zone)
     assert exporting.last_closed_day(database, export) == today - timedelta(days=1)
-    request_scheduled_sync(database, "daily-1", today - timedelta(days=1), ["stripe"])
+    request_at(owner, midnight - timedelta(hours=2))  # of `today` already, by the installation's clock
     assert exporting.last_closed_day(database, export) == today - timedelta(days=2)
-    request_scheduled_sync(database, "daily-2", today + timedelta(days=1), ["stripe"])
+    request_at(owner, midnight)
     assert exporting.last_closed_day(database, export) == today - timedelta(days=1)
+    request_at(owner, midnight + timedelta(days=2))
+    assert exporting.last_closed_day(database, export) == today - timedelta(days=1)
+
+
+def test_the_last_closed_day_is_over_for_every_account(
+    database: Database, owner: Database, export: Export, acme: Connection
+) -> None:
+    ensure_connection(database, "acme", "stripe", "acct_honolulu", time_zone="Pacific/Honolulu")
+    today = day_of(datetime.now(UTC), acme.zone)
+    request_at(owner, start_of_day(today, acme.zone))
+    assert exporting.last_closed_day(database, export) == today - timedelta(days=2)
 
 
 def test_the_gate_is_asked_from_the_balance_date_on(database: Database, export: Export) -> None:

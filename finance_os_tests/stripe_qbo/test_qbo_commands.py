@@ -1,8 +1,10 @@
 """`finance-os qbo` as people run it: planned from what is staged, gated, applied, verified, and its state shown."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,12 +14,16 @@ from finance_os import settings as settings_module
 from finance_os.commands import qbo as command
 from finance_os.evidence.businesses import Connection, ensure_connection
 from finance_os.evidence.database import Database
-from finance_os.evidence.extraction import Record
+from finance_os.evidence.extraction import Kind, Record
+from finance_os.evidence.snapshot import Snapshot
 from finance_os.evidence.windows import Days
 from finance_os.readiness import gate
 from finance_os.readiness.policies import QBO_EXPORT
 from finance_os.sources.sealing import new_key
+from finance_os.stripe_qbo import export as exporting
+from finance_os.stripe_qbo import states
 from finance_os.stripe_qbo.books import OBJECT_TYPES
+from finance_os.stripe_qbo.intent import LinkKey
 from finance_os.stripe_qbo.store import put_plan
 from finance_os_tests.evidence.staged import page, stage
 from finance_os_tests.readiness.approvers import approve_policy
@@ -121,6 +127,40 @@ def test_from_the_plan_to_the_books(company: Books, database: Database, acme: Co
         assert text in state.output
     rows = database.fetch("SELECT name FROM finance_os.connection_secrets")
     assert [row["name"] for row in rows] == ["write_tokens"]
+
+
+def test_a_plan_waits_for_another_planner_and_is_made_from_what_is_there_then(
+    company: Books, database: Database, acme: Connection, run: Run, rules: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was seen before the other one kept its plan is never kept over it."""
+    staged(database, acme, company)
+    booked, seen = states.booked, list[Database]()
+
+    def remember(database: Database, business_id: str, realm: str) -> dict[LinkKey, date]:
+        seen.append(database)
+        return booked(database, business_id, realm)
+
+    monkeypatch.setattr(states, "booked", remember)
+    waiting = (
+        "SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
+        "WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with exporting.planning_alone(database, "acme", company.realm):
+            planning = pool.submit(run, "plan", "--rules", rules)
+            until = time.monotonic() + 60
+            while not database.fetch(waiting):
+                assert not planning.done(), "it planned beside another planner"
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            assert seen == []
+            made = Made()
+            late = made.invoice(made.customer("Acorn Games"), 70, id="in_late", number="INV-9999")
+            row = Record(late, made.one("invoice", late), START)
+            stage(database, acme, page(row), object_type="stripe_invoice", kind=Kind.TARGETED, days=Days(START, START))
+        planned = planning.result(60)
+    assert (planned.exit_code, "create Invoice invoice:in_late" in planned.output) == (0, True), planned.output
+    assert [type(each) for each in seen] == [Snapshot]
 
 
 def test_what_is_wrong_is_told_and_fails(company: Books, database: Database, acme: Connection, run: Run) -> None:

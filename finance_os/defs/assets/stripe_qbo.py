@@ -170,8 +170,8 @@ def stripe_qbo_assets(gate_of: GateOf | None = None) -> dg.AssetsDefinition:
         ]
         for day in days:
             claim(context, day, outcomes, last=day == days.last)
-        if VERIFICATION in wanted and (verified := [each for each in outcomes if each.verified is not None]):
-            yield check_result(verified)
+        if VERIFICATION in wanted and any(each.verified is not None for each in outcomes):
+            yield check_result(outcomes)
         if refusals := [refusal for outcome in outcomes for refusal in outcome.refusals]:
             raise failure(refusals, "days")
 
