@@ -25,8 +25,8 @@ class Ended(StrEnum):
     """How a run left an intent.
 
     applied: written and linked; found: it was there from an attempt whose answer was lost, and is linked now; failed:
-    refused, nothing was written; conflicted: something else stands in its place, nothing was written; unknown: the
-    next run looks it up; busy: another applier is at it; waiting: something that it refers to is not linked, or its
+    refused, nothing was written; conflicted: something else stands in its place, and nothing more is written; unknown:
+    the next run looks it up; busy: another applier is at it; waiting: something that it refers to is not linked, or its
     object is still needed as it is; withdrawn: there was nothing to do any more.
     """
 

@@ -9,6 +9,8 @@ special about that:
   under its `requestid`, so that a first one which is still on its way makes no second object. If some are there, the
   batch was carried out, or is being: those are linked, and what is not there goes alone, but not before the batch must
   have ended, `QuickBooksWriter.longest_request` after it was sent. Until then its answer is unknown.
+- Where the batch itself is refused, each goes alone. If it was perhaps sent before, that refusal tells nothing of the
+  earlier request: each is looked up first, and waits for that one's end.
 """
 
 import hashlib
@@ -48,10 +50,11 @@ log = logging.getLogger(__name__)
 
 
 class _Conflict(Exception):
-    """Something else stands in an intent's place."""
+    """Something else stands in an intent's place. `was_delivered` says that it was written all the same."""
 
-    def __init__(self, finding: Finding) -> None:
+    def __init__(self, finding: Finding, *, was_delivered: bool = False) -> None:
         self.finding = finding
+        self.was_delivered = was_delivered
         super().__init__(finding.code)
 
 
@@ -88,8 +91,10 @@ class Sender:
     def _settle(self, hold: Hold) -> Ended:
         if hold.perhaps_sent:
             return self._look_up(hold)
-        if hold.kept.intent.operation is not Operation.CREATE and hold.own_link.verified_at is None:
+        is_change = hold.kept.intent.operation is not Operation.CREATE
+        if is_change and (hold.own_link.verified_at is None or hold.action.outcome is Outcome.DELIVERED):
             # The version that is known may be somebody else's: it was shown otherwise than planned, or never asked for.
+            # What arrived before is not sent again, whatever became of it.
             return self._look_up_change(hold)
         return self._send(hold, self._resolved(hold))
 
@@ -105,6 +110,7 @@ class Sender:
         try:
             return work()
         except _Conflict as conflict:
+            was_written = conflict.was_delivered
             finding = conflict.finding
         except MarkedTwice as twice:
             was_written = True
@@ -192,11 +198,17 @@ class Sender:
             for hold in sent:
                 self._note(hold, "unknown", code=unknown.code)
             self._pause(lost)
-            self._look_up_together(sent, lost + 1)
-        except Refused:
-            # The batch itself, and so nothing of it was done: each alone, to learn what was wrong with which.
+            self._look_up_together([replace(hold, perhaps_sent=True) for hold in sent], lost + 1)
+        except Refused as refused:
+            # The batch itself, and so this request did nothing of it: each alone, to learn what was wrong with which.
             for hold in sent:
-                self._guarded(hold, partial(self._send, hold, hold.sent))
+                self._note(hold, "refused", code=refused.fault, intuit_tid=refused.intuit_tid)
+            for hold in sent:
+                # An earlier one may have done it, or be about to: alone it would have another `requestid`.
+                alone = (
+                    partial(self._look_up, hold, lost) if hold.perhaps_sent else partial(self._send, hold, hold.sent)
+                )
+                self._guarded(hold, alone)
         except QuickBooksFailure as failure:
             for hold in sent:
                 self._note(hold, "refused", code=failure.code)
@@ -274,14 +286,21 @@ class Sender:
     def _look_up_change(self, hold: Hold, stale: int = 0, lost: int = 0) -> Ended:
         """The same of an update or a void, by the link: its object shows whether it arrived.
 
-        It is sent for the version that the object has now, unless somebody changed in it what Finance OS wrote.
+        It is sent for the version that the object has now, unless somebody changed in it what Finance OS wrote, or took
+        back what had arrived.
         """
         kept, intent, link = hold.kept, hold.kept.intent, hold.own_link
+        had_arrived = hold.action.outcome is Outcome.DELIVERED
         held = self.client.read(hold.entity, link.qbo_id)
         if held is None:
-            raise _Conflict(verify.gone(link, intent.dated))
-        if kept.resolved is not None and not _differences(hold, held):
-            return self._applied(hold, Written(held, ""), "found")
+            raise _Conflict(verify.gone(link, intent.dated), was_delivered=had_arrived)
+        if kept.resolved is not None:
+            lacking = _differences(hold, held)
+            if not lacking:
+                return self._applied(hold, Written(held, ""), "found")
+            if had_arrived:
+                # The outcome stays: so retrying does not send it either, but finds it once it was put right there.
+                raise _Conflict(verify.changed_by_hand(link, intent.dated, lacking), was_delivered=True)
         with hold.side.transaction() as connection:
             known = states.expected(connection, kept.business_id, kept.realm, [str(intent.key)])
         before = known.get(str(intent.key))

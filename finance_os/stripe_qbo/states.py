@@ -13,7 +13,13 @@ from finance_os.evidence.database import Database, DatabaseConnection
 from finance_os.stripe_qbo.intent import CORRECTS, RAIL, Intent, LinkKey, Operation
 from finance_os.stripe_qbo.parts import IN_PART, WHOLE, Part
 
-_WAS_WRITTEN = ["qbo_object_doubled", "qbo_object_missing", "qbo_link_conflict"]
+_WRITTEN_CODES = ["qbo_object_doubled", "qbo_object_missing", "qbo_link_conflict"]
+
+WAS_WRITTEN = sql.SQL("(state = 'conflicted' AND operation = 'create' AND code = ANY ({codes}))").format(
+    codes=sql.Literal(_WRITTEN_CODES)
+)
+"""Whether an intent is in conflict over what it made: its object is in QuickBooks, or was. Like one that is being sent
+it is looked up before anything else, and no other version takes its place."""
 
 
 @dataclass(frozen=True)
@@ -307,13 +313,15 @@ def dated(connection: DatabaseConnection, business_id: str, realm: str, keys: It
 
 def booked(database: Database, business_id: str, realm: str) -> dict[LinkKey, date]:
     """The dates of the creates that were sent, by their keys: what a plan must not date anew."""
-    rows = database.fetch(
+    query = sql.SQL(
         """
         SELECT stripe_object, stripe_id, role, dated FROM finance_os.intents
-        WHERE business_id = %s AND rail = %s AND realm = %s AND operation = 'create' AND state IN ('sending', 'applied')
-        """,
-        (business_id, RAIL, realm),
-    )
+        WHERE business_id = %s AND rail = %s AND realm = %s
+          AND (operation = 'create' AND state IN ('sending', 'applied') OR {was_written})
+        """
+    ).format(was_written=WAS_WRITTEN)
+    with database.transaction() as connection:
+        rows = connection.execute(query, (business_id, RAIL, realm)).fetchall()
     return {LinkKey(row["stripe_object"], row["stripe_id"], row["role"]): row["dated"] for row in rows}
 
 
@@ -347,7 +355,7 @@ def retry(database: Database, business_id: str, realm: str, part: Part = WHOLE) 
     with database.transaction() as connection:
         return connection.execute(
             query,
-            {"business_id": business_id, "rail": RAIL, "realm": realm, "written": _WAS_WRITTEN, **part.parameters},
+            {"business_id": business_id, "rail": RAIL, "realm": realm, "written": _WRITTEN_CODES, **part.parameters},
         ).rowcount
 
 

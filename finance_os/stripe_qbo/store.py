@@ -6,13 +6,18 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
+from psycopg import sql
+
 from finance_os.evidence.canonical import canonical_json
 from finance_os.evidence.database import Database, DatabaseConnection
 from finance_os.stripe_qbo.intent import CORRECTS, RAIL, Intent, LinkKey, Operation
 from finance_os.stripe_qbo.links import ADOPTED
 from finance_os.stripe_qbo.lookup import require_fit
+from finance_os.stripe_qbo.states import WAS_WRITTEN
 
-_NEVER_WRITTEN = ("planned", "failed", "conflicted")
+_NEVER_WRITTEN = sql.SQL("(state IN ('planned', 'failed', 'conflicted') AND NOT {was_written})").format(
+    was_written=WAS_WRITTEN
+)
 
 
 class What(StrEnum):
@@ -176,18 +181,18 @@ def _compare(
         "realm": realm,
         "keys": list({str(key) for key, _ in planned}),
         "whole": whole,
-        "never_written": list(_NEVER_WRITTEN),
     }
-    rows = connection.execute(
+    query = sql.SQL(
         """
-        SELECT intent_id, stripe_object, stripe_id, role, operation, entity, dated, version, input_hash, state
+        SELECT intent_id, stripe_object, stripe_id, role, operation, entity, dated, version, input_hash, state,
+               {never_written} AS is_never_written
         FROM finance_os.intents
         WHERE business_id = %(business_id)s AND rail = %(rail)s AND realm = %(realm)s
-          AND (key = ANY (%(keys)s) OR (%(whole)s AND state = ANY (%(never_written)s)))
+          AND (key = ANY (%(keys)s) OR (%(whole)s AND {never_written}))
         ORDER BY key, operation, version
-        """,
-        scope,
-    )
+        """
+    ).format(never_written=_NEVER_WRITTEN)
+    rows = connection.execute(query, scope)
     kept: dict[tuple[LinkKey, Operation], dict[str, Any]] = {}
     versions: dict[tuple[LinkKey, Operation], int] = {}
     for row in rows:
@@ -232,7 +237,7 @@ def _compare(
                 0,
             )
             for same, row in kept.items()
-            if same not in planned and row["state"] in _NEVER_WRITTEN
+            if same not in planned and row["is_never_written"]
         ]
     return found
 
@@ -242,7 +247,7 @@ def _what(intent: Intent, input_hash: str, row: Mapping[str, Any] | None, *, is_
         return What.UNCHANGED if is_adopted and intent.operation is Operation.CREATE else What.NEW
     if row["input_hash"] == input_hash:
         return What.UNCHANGED
-    if row["state"] in _NEVER_WRITTEN:
+    if row["is_never_written"]:
         return What.SUPERSEDED
     if row["state"] == "applied" and intent.operation is Operation.UPDATE:
         return What.NEW
@@ -256,14 +261,13 @@ def _conflict(change: Change) -> Change:
 def _supersede(connection: DatabaseConnection, intent_ids: Sequence[int | None]) -> set[int]:
     if not intent_ids:
         return set()
-    rows = connection.execute(
+    query = sql.SQL(
         """
         UPDATE finance_os.intents SET state = 'superseded', settled_at = clock_timestamp()
-        WHERE intent_id = ANY (%s) AND state = ANY (%s) RETURNING intent_id
-        """,
-        (list(intent_ids), list(_NEVER_WRITTEN)),
-    )
-    return {row["intent_id"] for row in rows}
+        WHERE intent_id = ANY (%s) AND {never_written} RETURNING intent_id
+        """
+    ).format(never_written=_NEVER_WRITTEN)
+    return {row["intent_id"] for row in connection.execute(query, (list(intent_ids),))}
 
 
 def _reorder(connection: DatabaseConnection, business_id: str, realm: str, planned: Iterable[_Planned]) -> None:

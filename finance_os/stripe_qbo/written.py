@@ -1,6 +1,7 @@
 """What has been written: of each key, what its intents made of its object, with references still in place.
 
-An intent that is being sent counts as written: its answer may be lost, and it is looked up before anything else.
+An intent that is being sent counts as written: its answer may be lost, and it is looked up before anything else. So
+does a create in conflict over what it made (`states.WAS_WRITTEN`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,9 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
+from psycopg import sql
+
 from finance_os.evidence.canonical import decode
 from finance_os.evidence.database import DatabaseConnection
 from finance_os.stripe_qbo.intent import CORRECTS, RAIL, Intent, LinkKey, Operation
+from finance_os.stripe_qbo.states import WAS_WRITTEN
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Written:
     """One object that the export wrote.
 
     `made` is the payload that it was made with, dated `dated` (empty where it was adopted); `now` the same with every
-    update over it. `is_settled` says that no write of it is without an answer.
+    update over it. `is_settled` says that no write of it is without an answer, or in conflict.
     """
 
     entity: str
@@ -40,15 +44,15 @@ def after(intents: Iterable[Intent], before: Mapping[LinkKey, Written] | None = 
 
 def written(connection: DatabaseConnection, business_id: str, realm: str) -> dict[LinkKey, Written]:
     """What was written to a realm for a business, within the caller's transaction."""
-    rows = connection.execute(
+    query = sql.SQL(
         """
         SELECT stripe_object, stripe_id, role, operation, entity, payload::text AS payload, marker, dated, state
         FROM finance_os.intents
-        WHERE business_id = %s AND rail = %s AND realm = %s AND state IN ('sending', 'applied')
+        WHERE business_id = %s AND rail = %s AND realm = %s AND (state IN ('sending', 'applied') OR {was_written})
         ORDER BY operation <> 'create', settled_at NULLS LAST, intent_id
-        """,
-        (business_id, RAIL, realm),
-    )
+        """
+    ).format(was_written=WAS_WRITTEN)
+    rows = connection.execute(query, (business_id, RAIL, realm))
     found: dict[LinkKey, Written] = {}
     for row in rows:
         payload = decode(row["payload"])

@@ -352,6 +352,39 @@ def test_a_lost_answer_to_a_change_is_looked_up(company: Books, database: Databa
     assert links.links(database, "acme", realm)[billed.key].verified_at is not None
 
 
+@pytest.mark.parametrize("operation", [Operation.UPDATE, Operation.VOID])
+def test_a_change_that_arrived_is_not_sent_again_over_what_people_made_of_it(
+    company: Books, database: Database, realm: str, operation: Operation
+) -> None:
+    """The outcome was committed, the process died before the link was, and somebody took the change back."""
+    billed = invoice(f"in_back{operation}", f"cus_back{operation}")
+    planned_and_run(database, company, [customer(f"cus_back{operation}"), billed])
+    entry = company.room.realm.one("Invoice", company.one(billed)["Id"])
+    before = entry.fields, entry.total
+    change = intent(
+        billed.key, "Invoice", {"DueDate": "2026-08-10"} if operation is Operation.UPDATE else {}, operation
+    )
+    assert planned_and_run(database, company, [change]).ended == {Ended.APPLIED: 1}
+    with database.connection() as owner:
+        owner.execute("UPDATE finance_os.intents SET state = 'sending' WHERE operation <> 'create'")
+    arrived = entry.fields, entry.total
+    (entry.fields, entry.total), entry.sync = before, entry.sync + 1
+    (approval,) = policy_state(database, "acme", QBO_EXPORT.key).approvals
+    approvals.revoke(database, "acme", QBO_EXPORT.key, reason="a test", request_id=approval.request_id)
+    writes = company.before.writes
+    result = run(database, company)
+    assert (result.ended, codes(database)) == ({Ended.CONFLICTED: 1}, ["qbo_object_changed"])
+    assert run(database, company).ended == {}
+    # Not by retrying either, under an approval or not: it is as it should be once somebody has put it right.
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=realm)
+    assert retry(database, "acme", realm) == 1
+    assert run(database, company).ended == {Ended.CONFLICTED: 1}
+    (entry.fields, entry.total), entry.sync = arrived, entry.sync + 1
+    assert retry(database, "acme", realm) == 1
+    assert (run(database, company).ended, codes(database)) == ({Ended.FOUND: 1}, [])
+    assert company.before.writes == writes
+
+
 def test_a_payment_is_voided(company: Books, database: Database, realm: str) -> None:
     intents = story(company, 1, "void")[1:]
     planned_and_run(database, company, intents)

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,6 +101,29 @@ def assert_one_each(company: Books, database: Database, intents: list[Intent]) -
     for each in intents:
         assert company.one(each)["Id"] == linked[each.key].qbo_id
     assert policy_state(database, "acme", QBO_EXPORT.key).unexplained_count == 0
+
+
+@contextmanager
+def refusing_batches(edited: Edited, meanwhile: Callable[[], None] = lambda: None) -> Iterator[Counter[str]]:
+    """A company that takes no batch; how many it was sent. `meanwhile` is done as the first of them is refused."""
+    usual, refusals = edited.app, Counter[str]()
+
+    async def small(scope: Scope, receive: Receive, send: Send) -> None:
+        if not scope["path"].endswith("/batch"):
+            await usual(scope, receive, send)
+            return
+        refusals["batch"] += 1
+        if refusals["batch"] == 1:
+            meanwhile()
+        content = b'{"Fault":{"Error":[{"code":"1040","Message":"Batch size"}],"type":"ValidationFault"}}'
+        await send({"type": "http.response.start", "status": 400, "headers": []})
+        await send({"type": "http.response.body", "body": content})
+
+    edited.app = small
+    try:
+        yield refusals
+    finally:
+        edited.app = usual
 
 
 # --- what shares a batch
@@ -260,25 +284,65 @@ def test_a_batch_that_is_refused_as_a_whole_is_sent_one_by_one(
     served: tuple[Books, Edited], company: Books, database: Database
 ) -> None:
     """As where Intuit takes fewer payloads than it said."""
-    usual, refusals = served[1].app, Counter[str]()
-
-    async def small(scope: Scope, receive: Receive, send: Send) -> None:
-        if not scope["path"].endswith("/batch"):
-            await usual(scope, receive, send)
-            return
-        refusals["batch"] += 1
-        content = b'{"Fault":{"Error":[{"code":"1040","Message":"Batch size"}],"type":"ValidationFault"}}'
-        await send({"type": "http.response.start", "status": 400, "headers": []})
-        await send({"type": "http.response.body", "body": content})
-
-    served[1].app = small
-    try:
-        wanted = customers("whole", 3)
-        put_plan(database, "acme", company.realm, wanted)
+    wanted = customers("whole", 3)
+    put_plan(database, "acme", company.realm, wanted)
+    with refusing_batches(served[1]) as refusals:
         result = run(database, company)
-    finally:
-        served[1].app = usual
     assert (result.ended, result.finished, refusals["batch"]) == ({Ended.APPLIED: 3}, True, 1)
+    assert_one_each(company, database, wanted)
+
+
+def test_a_lost_batch_that_is_refused_the_second_time_is_looked_up_first(
+    served: tuple[Books, Edited], company: Books, database: Database
+) -> None:
+    """The first one is carried out late: beside it nothing is sent alone, which would be under another requestid."""
+    wanted = customers("late", 3)
+    company.before.losses = deque([Loss.BEFORE])
+    put_plan(database, "acme", company.realm, wanted)
+
+    def carried_out() -> None:
+        company.room.realm.create("Customer", dict(wanted[1].payload), free=True)
+
+    with refusing_batches(served[1], carried_out):
+        result = run(database, company)
+    assert (result.ended, result.finished) == ({Ended.FOUND: 1, Ended.UNKNOWN: 2}, False)
+    assert "POST customer" not in result.requests
+    assert run(database, company, longest=0).ended == {Ended.APPLIED: 2}
+    assert_one_each(company, database, wanted)
+
+
+def test_what_a_later_run_is_refused_as_a_whole_is_looked_up_too(
+    served: tuple[Books, Edited], company: Books, database: Database
+) -> None:
+    """It is sent alone once the lost batch must be over; batches that were refused since do not put that off."""
+    wanted = customers("later", 3)
+    company.before.losses = deque([Loss.BEFORE] * 3)
+    put_plan(database, "acme", company.realm, wanted)
+    assert run(database, company).ended == {Ended.UNKNOWN: 3}
+    with refusing_batches(served[1]) as refusals:
+        again = run(database, company)
+        assert (again.ended, refusals["batch"]) == ({Ended.UNKNOWN: 3}, 1)
+        assert again.requests == {"GET query": 6, "POST batch": 1}
+        time.sleep(1)
+        over = run(database, company, longest=1)
+    assert (over.ended, refusals["batch"]) == ({Ended.APPLIED: 3}, 2)
+    assert_one_each(company, database, wanted)
+
+
+def test_a_refusal_after_a_lost_batch_is_no_proof_that_nothing_was_written(
+    served: tuple[Books, Edited], company: Books, database: Database
+) -> None:
+    def edit(body: dict[str, Any]) -> dict[str, Any]:
+        fault = {"Fault": {"Error": [{"code": "2040"}], "type": "ValidationFault"}, "bId": "1"}
+        return {"BatchItemResponse": [fault if each["bId"] == "1" else each for each in body["BatchItemResponse"]]}
+
+    served[1].edit = edit
+    wanted = customers("proof", 3)
+    company.before.losses = deque([Loss.BEFORE])
+    put_plan(database, "acme", company.realm, wanted)
+    result = run(database, company)
+    assert (result.ended, result.finished) == ({Ended.APPLIED: 2, Ended.FOUND: 1}, True)
+    assert codes(database) == []
     assert_one_each(company, database, wanted)
 
 

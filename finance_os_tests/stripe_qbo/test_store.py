@@ -22,6 +22,7 @@ from finance_os.stripe_qbo.lookup import Unfit
 from finance_os.stripe_qbo.sending import resolve
 from finance_os.stripe_qbo.states import counts, retry
 from finance_os.stripe_qbo.store import PayloadConflict, What, compare_plan, put_plan
+from finance_os.stripe_qbo.written import written
 from finance_os_tests.stripe_qbo.books import DAY, customer, intent, invoice, key, payment
 
 pytestmark = pytest.mark.usefixtures("acme", "globex")
@@ -33,15 +34,15 @@ def rows(database: Database, columns: str = "key, operation, version, state, inp
     return database.fetch(f"SELECT {columns} FROM finance_os.intents ORDER BY intent_id")  # pyright: ignore[reportArgumentType]
 
 
-def force(database: Database, state: str, stripe_id: str) -> None:
+def force(database: Database, state: str, stripe_id: str, code: str = "") -> None:
     """Bring an intent into a state, as applying it would."""
     with database.transaction() as connection:
         connection.execute(
             """
-            UPDATE finance_os.intents SET state = %s, requestid = 'r', resolved = payload
+            UPDATE finance_os.intents SET state = %s, code = %s, requestid = 'r', resolved = payload
             WHERE stripe_id = %s AND state <> 'superseded'
             """,
-            (state, stripe_id),
+            (state, code, stripe_id),
         )
 
 
@@ -72,10 +73,16 @@ def test_a_kept_intent_is_the_planned_one_exactly(database: Database) -> None:
     assert str(kept.intent.payload["Line"][0]["Amount"]) == "0.10"
 
 
-@pytest.mark.parametrize("state", ["planned", "failed", "conflicted"])
-def test_another_payload_takes_the_place_of_one_that_was_never_written(database: Database, state: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [("planned", ""), ("failed", "refused_6000"), ("conflicted", "qbo_number_taken")],
+    ids=["planned", "failed", "conflicted"],
+)
+def test_another_payload_takes_the_place_of_one_that_was_never_written(
+    database: Database, state: str, code: str
+) -> None:
     put_plan(database, "acme", REALM, [customer("cus_1")])
-    force(database, state, "cus_1")
+    force(database, state, "cus_1", code)
     other = customer("cus_1", CompanyName="Other")
     put = put_plan(database, "acme", REALM, [other])
     assert whats(put) == [What.SUPERSEDED]
@@ -100,6 +107,55 @@ def test_another_payload_for_what_was_written_is_an_error_that_names_both(databa
         ("customer:cus_1:customer", state),
         ("customer:cus_2:customer", "planned"),
     ]
+
+
+WRITTEN_CODES = ["qbo_object_doubled", "qbo_object_missing", "qbo_link_conflict"]
+
+
+@pytest.mark.parametrize("code", WRITTEN_CODES)
+def test_what_was_written_and_is_in_conflict_gives_its_place_to_nothing(database: Database, code: str) -> None:
+    """Its object is there, or was: another version would be sent under another requestid, and nobody would look."""
+    first, other = customer("cus_1"), customer("cus_1", CompanyName="Other")
+    put_plan(database, "acme", REALM, [first, customer("cus_2")])
+    force(database, "conflicted", "cus_1", code)
+    assert whats(compare_plan(database, "acme", REALM, [other])) == [What.CONFLICT]
+    with pytest.raises(PayloadConflict, match="is conflicted"):
+        put_plan(database, "acme", REALM, [other])
+    assert put_plan(database, "acme", REALM, [first]).changes == ()
+    put = put_plan(database, "acme", REALM, [], whole=True)
+    assert [(each.what, each.key.stripe_id) for each in put.changes] == [(What.WITHDRAWN, "cus_2")]
+    assert [row["state"] for row in rows(database)] == ["conflicted", "superseded"]
+    # Its date stays, and what it makes is known to the plan, but not as settled.
+    assert states.booked(database, "acme", REALM) == {first.key: DAY}
+    with database.transaction() as connection:
+        (held,) = written(connection, "acme", REALM).values()
+    assert (held.made, held.is_settled) == (first.payload, False)
+    assert retry(database, "acme", REALM) == 1
+    assert rows(database)[0]["state"] == "sending"
+
+
+def test_what_an_applier_wrote_just_now_is_not_superseded(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was planned when it was compared, and in conflict over what it wrote before it could be replaced."""
+    put_plan(database, "acme", REALM, [customer("cus_1")])
+    supersede = store._supersede
+
+    def late(*how: Any) -> set[int]:
+        force(database, "conflicted", "cus_1", "qbo_object_doubled")
+        return supersede(*how)
+
+    monkeypatch.setattr(store, "_supersede", late)
+    with pytest.raises(PayloadConflict):
+        put_plan(database, "acme", REALM, [customer("cus_1", CompanyName="Other")])
+    assert [row["state"] for row in rows(database)] == ["conflicted"]
+
+
+def test_a_change_in_conflict_gives_its_place_to_another(database: Database) -> None:
+    """The object that it changes is gone: the change itself never was."""
+    update = intent(key("customer", "cus_1"), "Customer", {"CompanyName": "A"}, Operation.UPDATE)
+    put_plan(database, "acme", REALM, [update])
+    force(database, "conflicted", "cus_1", "qbo_object_missing")
+    other = intent(key("customer", "cus_1"), "Customer", {"CompanyName": "B"}, Operation.UPDATE)
+    assert whats(put_plan(database, "acme", REALM, [other])) == [What.SUPERSEDED]
 
 
 def test_an_update_follows_what_was_applied(database: Database) -> None:
