@@ -24,7 +24,7 @@ dev: $(READY)  ## Open the Dagster UI over the embedded database and the sandbox
 	@$(BIN)/finance-os dev $(ARGS)
 
 test: $(READY)  ## Run the tests.
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 check: $(READY)  ## Lint, types, formatting, and whether Dagster can load the definitions.
 	$(BIN)/ruff check .
