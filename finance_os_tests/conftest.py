@@ -1,7 +1,9 @@
 """Fixtures that every folder shares: one PostgreSQL for the session, and a fresh migrated database for each test."""
 
+import gc
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,26 @@ settings.load_profile("finance_os")
 
 _numbers = itertools.count(1)
 
+_MEMORY = Path("/dev/shm")
+"""A file system in memory, where there is one. Thousands of databases of hundreds of files each are made and dropped,
+and a journaling file system looks at every one of the files that have just gone before it makes a new one."""
+_MEMORY_WANTED = 4 * 2**30
+
+
+def pytest_collection_finish() -> None:
+    """The collector passes over what is imported and collected: it is there to the end."""
+    gc.collect()
+    gc.freeze()
+
+
+def _server_folder() -> Path:
+    """A folder for a server. Not in pytest's own temporary folder: other sessions clear that out while this one runs.
+
+    On disk where memory is short, as in a container, which has 64 MB by default.
+    """
+    has_memory = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _MEMORY_WANTED
+    return Path(tempfile.mkdtemp(prefix="finance-os-test-", dir=_MEMORY if has_memory else None))
+
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
@@ -28,9 +50,8 @@ def server_url() -> Iterator[str]:
     if url := os.environ.get("FINANCE_OS_TEST_SERVER_URL"):
         yield url
         return
-    # Not in pytest's own temporary folder: other sessions clear that out while this one runs.
     # Small, as each of the thousands of databases that are dropped is looked for in all of the buffers.
-    server = embedded.start(Path(tempfile.mkdtemp(prefix="finance-os-test-")), shared_buffers=128)
+    server = embedded.start(_server_folder(), shared_buffers=128)
     server.cleanup_mode = "delete"
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         for name in ("fsync", "full_page_writes", "synchronous_commit"):  # nothing here has to survive the machine
