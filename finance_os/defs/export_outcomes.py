@@ -165,15 +165,23 @@ def _objects_metadata(outcome: Outcome, day: date) -> dict[str, Any]:
 
 def _verification_metadata(outcome: Outcome, day: date) -> dict[str, Any]:
     assert outcome.verified is not None
+    return {
+        **_seen_metadata(outcome),
+        "findings of the day": dg.MetadataValue.md(
+            tables.findings_table(each for each in outcome.verified.findings if each.day == day)
+        ),
+    }
+
+
+def _seen_metadata(outcome: Outcome) -> dict[str, Any]:
+    """What QuickBooks showed of a business that was verified."""
+    assert outcome.verified is not None
     links, money = outcome.verified.links, outcome.verified.money
     return {
         "objects": f"{links.as_planned:,} as planned, {links.adopted:,} adopted ones are there, "
         f"{links.unsettled:,} are being written",
         "clearing": dg.MetadataValue.md(tables.clearing_table(money.clearing)),
         "payouts that equal their deposits": money.payouts,
-        "findings of the day": dg.MetadataValue.md(
-            tables.findings_table(each for each in outcome.verified.findings if each.day == day)
-        ),
     }
 
 
@@ -197,7 +205,10 @@ def check_result(outcomes: Sequence[Outcome]) -> dg.AssetCheckResult:
         passed=not wrong,
         severity=dg.AssetCheckSeverity.ERROR,
         description=f"{said} Not compared: {'; '.join(uncompared)}." if uncompared else said,
-        metadata={"findings": dg.MetadataValue.md(tables.findings_table(finding for _, finding in wrong))},
+        metadata={
+            **_named(outcomes, [_seen_metadata(each) if each.verified else {} for each in outcomes]),
+            "findings": dg.MetadataValue.md(tables.findings_table(finding for _, finding in wrong)),
+        },
     )
 
 

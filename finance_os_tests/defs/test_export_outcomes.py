@@ -42,6 +42,14 @@ def test_what_was_not_compared_is_said_and_why() -> None:
     )
 
 
+def test_the_figures_that_were_compared_are_shown_of_each_business() -> None:
+    shown = check_result([verified("acme", Verified(as_planned=3, adopted=1), SAME), Outcome("globex")]).metadata
+    assert set(shown) == {"acme: objects", "acme: clearing", "acme: payouts that equal their deposits", "findings"}
+    assert shown["acme: objects"].value == "3 as planned, 1 adopted ones are there, 0 are being written"
+    assert "| usd | Stripe Clearing | 7 | 7 | agrees |" in str(shown["acme: clearing"].value)
+    assert "clearing" in check_result([verified("acme", Verified(), SAME)]).metadata
+
+
 def test_what_was_not_compared_is_said_beside_what_differs() -> None:
     found = check_result([verified("acme", Verified(findings=[GONE]), UNCOMPARED)])
     assert (found.passed, found.description) == (
