@@ -1,6 +1,9 @@
-"""`finance-os webhooks`: what came, what became of it, and having it walked again."""
+"""`finance-os webhooks`: what came, what became of it, having it walked again, and pruning what is old."""
 
 import getpass
+import re
+from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -91,7 +94,10 @@ def show(event: Annotated[int, typer.Argument(help="Number of the event.")]) -> 
         "key": row["event_key"],
         "received": _moment(row["received_at"]),
         "delivered": f"{_moment(row['delivered_at'])}, {row['deliveries']} time(s)" if row["delivered_at"] else "never",
-        "body": f"{row['body_bytes']:,} bytes, SHA-256 {row['body_hash']}",
+        "body": (
+            f"pruned {_moment(row['body_pruned_at'])}" if row["body_pruned_at"] else f"{row['body_bytes']:,} bytes"
+        )
+        + f", SHA-256 {row['body_hash']}",
         "state": row["state"] + (f" since {_moment(row['settled_at'])}" if row["settled_at"] else ""),
         "tries": row["tries"],
         "waits until": _moment(row["wait_until"]) if row["state"] == "received" and row["wait_until"] else "",
@@ -114,8 +120,11 @@ def replay(
     first: Annotated[datetime | None, typer.Option("--from", formats=_FORMATS)] = None,
     last: Annotated[datetime | None, typer.Option("--to", formats=_FORMATS)] = None,
 ) -> None:
-    """Have events walked again: those given, or those received in --from ≤ t < --to (UTC), or in a state."""
-    from finance_os.webhooks import inbox
+    """Have events walked again: those given, or those received in --from ≤ t < --to (UTC), or in a state.
+
+    One whose body was pruned cannot be: it is said how to read what it spoke of instead.
+    """
+    from finance_os.webhooks import inbox, retention
 
     _require_state(state)
     if not events and state is None and first is None and last is None:
@@ -127,10 +136,98 @@ def replay(
             numbers = inbox.numbers_between(database, _utc(first), _utc(last), business, state)
         elif unknown := [each for each in numbers if not inbox.is_known(database, each)]:
             raise LookupError(f"there is no webhook event {unknown[0]}: `finance-os webhooks list` shows the latest")
+        elif pruned := retention.pruned_events(database, numbers):
+            raise LookupError(_unwalkable(pruned))
         replayed = inbox.replay(database, numbers, getpass.getuser())
+        pruned = retention.pruned_events(database, sorted({*numbers} - {*replayed}))
+    if pruned and not replayed:
+        raise LookupError(_unwalkable(pruned))
     console.print(f"{len(replayed):,} event(s) are walked again.")
-    if left := len(numbers) - len(replayed):
+    if pruned:
+        errors.print(_unwalkable(pruned), markup=False, soft_wrap=True)
+    if left := len(numbers) - len(replayed) - len(pruned):
         errors.print(f"{left:,} are being read just now, and were left as they are.")
+
+
+@app.command()
+def prune(
+    older_than: Annotated[
+        int | None,
+        typer.Option(
+            "--older-than",
+            metavar="DAYS",
+            min=1,
+            max=36_500,
+            help="Whose events have been done for so long; FINANCE_OS_WEBHOOK_BODY_DAYS if not given.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many there are; prune nothing.")] = False,
+) -> None:
+    """Prune the bodies of events that are long done, which the sensor `webhook_inbox` does too.
+
+    The events stay, with the hashes of their bodies: one that comes again is known. Bodies of events that wait, are
+    being read or are set aside stay. Interrupted, it goes on when it is run again.
+    """
+    from finance_os.webhooks import retention
+    from finance_os.webhooks.settings import WebhookSettings
+
+    days = older_than or WebhookSettings().body_days
+    if not days:
+        raise LookupError("bodies are kept for ever, as FINANCE_OS_WEBHOOK_BODY_DAYS is 0: say --older-than DAYS")
+    with opened_database() as database:
+        pruned: Counter[tuple[str, str]] = Counter()
+        after: int | None = None if dry_run else 0
+        while after is not None:
+            batch = retention.prune_some(database, days, after, getpass.getuser())
+            pruned.update(batch.pruned)
+            after = batch.last
+        rows = retention.due(database, days)
+    if dry_run:
+        _say_of_each({(row["business_id"], row["source_system"]): row["due"] for row in rows}, "would be pruned")
+    else:
+        _say_of_each(pruned, "pruned")
+    if held := sum(row["held"] for row in rows):
+        console.print(
+            f"as old, and kept: {held:,}. An event of theirs waits, is being read, or is set aside: "
+            "`finance-os webhooks list --state poisoned` shows those.",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _say_of_each(counts: Mapping[tuple[str, str], int], done: str) -> None:
+    for (business, system), count in sorted(counts.items()):
+        if count:
+            console.print(f"bodies of {business}/{system} {done}: {count:,}", markup=False, highlight=False)
+    console.print(f"bodies {done}: {sum(counts.values()):,}", highlight=False)
+
+
+def _unwalkable(pruned: list[dict[str, Any]]) -> str:
+    """Why events cannot be walked again, and what to do instead."""
+    first = pruned[0]
+    many = f", and those of {len(pruned) - 1:,} more" if len(pruned) > 1 else ""
+    said = (
+        f"the body of webhook event {first['event_number']} was pruned {_moment(first['pruned_at'])}{many}: without "
+        "its body an event cannot be walked again. "
+    )
+    if not first["reads"]:
+        return said + "It asked for nothing to be read."
+    named = _replayable(first)
+    return said + (
+        f"What it speaks of ({_reads(first['reads'])}) was read then, and the daily sync reads what has changed since; "
+        + (f"`finance-os replay --object {named} --read` reads" if named else "materializing its days in Dagster reads")
+        + " it now."
+    )
+
+
+def _replayable(event: dict[str, Any]) -> str:
+    """The first object of an event's that `finance-os replay` reads by itself; empty where there is none."""
+    from finance_os.stripe_qbo.stripe_evidence import OBJECT_TYPES
+
+    for object_type, targets in sorted(event["reads"].items()):
+        if object_type in OBJECT_TYPES and targets and re.fullmatch(r"[A-Za-z0-9_-]+", targets[0]):
+            return f"{object_type.removeprefix('stripe_')}:{targets[0]}"
+    return ""
 
 
 def _require_state(state: str | None) -> None:

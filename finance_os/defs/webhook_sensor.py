@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+import psycopg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 
@@ -20,7 +21,7 @@ from finance_os.evidence.sync_runs import Trigger
 from finance_os.evidence.windows import day_of
 from finance_os.settings import settings
 from finance_os.sources.source import Source
-from finance_os.webhooks import gaps
+from finance_os.webhooks import gaps, retention
 from finance_os.webhooks.events import SYSTEMS
 from finance_os.webhooks.receive import has_secrets
 from finance_os.webhooks.settings import WebhookSettings, webhook_settings
@@ -64,7 +65,7 @@ def webhook_sensor(
         minimum_interval_seconds=1,  # every round of the daemon, which takes five seconds: at five, some are left out
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Reads the objects that webhooks speak of, each once for all events that wait, and finds events "
-        "that never came. `finance-os webhooks list` shows the inbox.",
+        "that never came. Prunes bodies that are old. `finance-os webhooks list` shows the inbox.",
     )
     def webhook_inbox(
         context: dg.SensorEvaluationContext, evidence: Evidence
@@ -81,6 +82,7 @@ def webhook_sensor(
                 )
         said += _find_gaps(database, by_system, ours)
         request_reads(database, ours)
+        said += _prune(context, database, ours)
         waiting = [each for each in open_requests(database) if each.connection.source_system in by_system]
         for line in said:
             context.log.info(line)
@@ -126,6 +128,22 @@ def _find_gaps(database: Database, by_system: dict[str, Source], ours: WebhookSe
             found = gaps.check(database, connection, ours) if has_secrets(database, connection) else None
             said += [f"{connection}: {found} event(s) never came as webhooks, and are taken up now"] if found else []
     return said
+
+
+def _prune(context: dg.SensorEvaluationContext, database: Database, ours: WebhookSettings) -> list[str]:
+    """One batch of old bodies, if it is time for one. What hinders that does not hinder the reads."""
+    now = datetime.now(UTC)
+    try:
+        went_on = retention.go_on(database, ours, context.cursor, now)
+    except psycopg.Error as error:  # its text may show a row
+        context.log.error(f"bodies were not pruned, and are tried again later: {type(error).__name__}")
+        context.update_cursor(retention.rested(now))
+        return []
+    if went_on is None:
+        return []
+    cursor, batch = went_on
+    context.update_cursor(cursor)
+    return [f"bodies of {business}/{system} pruned: {count:,}" for (business, system), count in batch.pruned.items()]
 
 
 def _run_request(source: Source, request: ReadRequest) -> dg.RunRequest:

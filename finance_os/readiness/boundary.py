@@ -34,7 +34,9 @@ APPEND_ONLY = (
     "source_sync_sightings",
     "webhook_bodies",
 )
-"""The tables of which nothing is ever updated or deleted: each has the trigger of that name."""
+"""The tables of which nothing is ever updated or deleted: each has the trigger of that name.
+
+Of `webhook_bodies`, bodies are pruned, by a function of the database's alone: the application may not update it."""
 
 
 @dataclass(frozen=True)

@@ -41,31 +41,32 @@ def store(database: Database, sent_to: Connection, body: bytes, events: Iterable
 
 
 def keep_body(connection: DatabaseConnection, sent_to: Connection, body: bytes) -> int:
-    """Keep a body once; its ID."""
+    """Keep a body once; its ID. One that was pruned is kept anew."""
     parameters = {
         "business_id": sent_to.business_id,
         "connection_id": sent_to.connection_id,
         "body_hash": hashlib.sha256(body).digest(),
         "body": body,
     }
-    row = connection.execute(
-        """
-        INSERT INTO finance_os.webhook_bodies (business_id, connection_id, body_hash, body)
-        VALUES (%(business_id)s, %(connection_id)s, %(body_hash)s, %(body)s)
-        ON CONFLICT (connection_id, body_hash) DO NOTHING RETURNING body_id
-        """,
-        parameters,
-    ).fetchone()
-    if row is None:  # a statement of its own, which sees what another transaction has committed meanwhile
+    while True:  # again where it was pruned between the two
         row = connection.execute(
             """
-            SELECT body_id FROM finance_os.webhook_bodies
-            WHERE connection_id = %(connection_id)s AND body_hash = %(body_hash)s
+            INSERT INTO finance_os.webhook_bodies (business_id, connection_id, body_hash, body)
+            VALUES (%(business_id)s, %(connection_id)s, %(body_hash)s, %(body)s)
+            ON CONFLICT (connection_id, body_hash) WHERE pruned_at IS NULL DO NOTHING RETURNING body_id
             """,
             parameters,
         ).fetchone()
-    assert row is not None
-    return row["body_id"]
+        if row is None:  # a statement of its own, which sees what another transaction has committed meanwhile
+            row = connection.execute(
+                """
+                SELECT body_id FROM finance_os.webhook_bodies
+                WHERE connection_id = %(connection_id)s AND body_hash = %(body_hash)s AND pruned_at IS NULL
+                """,
+                parameters,
+            ).fetchone()
+        if row is not None:
+            return row["body_id"]
 
 
 def count_refusal(opened: DatabaseConnection, connection: Connection | None, reason: str, times: int = 1) -> None:
@@ -142,10 +143,11 @@ def listed(
 
 
 def shown(database: Database, event_number: int) -> dict[str, Any]:
-    """One event with the size and hash of its body; `LookupError` if there is none."""
+    """One event with the size and hash of its body, and when that was pruned; `LookupError` if there is none."""
     rows = database.fetch(
         """
         SELECT event.*, octet_length(body.body) AS body_bytes, encode(body.body_hash, 'hex') AS body_hash,
+               body.pruned_at AS body_pruned_at,
                request.state AS request_state, request.error AS request_error
         FROM finance_os.webhook_events AS event
         JOIN finance_os.webhook_bodies AS body USING (body_id)
@@ -165,18 +167,20 @@ def is_known(database: Database, event_number: int) -> bool:
 
 
 def replay(database: Database, event_numbers: Sequence[int], actor: str) -> list[int]:
-    """Have events walked again as if they had just come; those that are being read already are left as they are.
+    """Have events walked again as if they had just come; the numbers of those that were put back, in order.
 
-    The numbers of those that were put back, in order.
+    Those that are being read already are left as they are, and those whose body was pruned (`retention`).
     """
     with database.transaction() as connection:
         lock(connection)
         rows = connection.execute(
             """
-            UPDATE finance_os.webhook_events
+            UPDATE finance_os.webhook_events AS event
             SET state = 'received', tries = 0, wait_until = NULL, failed_at = NULL, last_error = NULL,
                 request_id = NULL, sync_run_ids = '{}', settled_at = NULL, replays = replays + 1
             WHERE event_number = ANY (%s) AND state <> 'requested'
+              AND EXISTS (SELECT FROM finance_os.webhook_bodies AS body
+                          WHERE body.body_id = event.body_id AND body.pruned_at IS NULL)
             RETURNING event_number, business_id, connection_id
             """,
             (list(event_numbers),),

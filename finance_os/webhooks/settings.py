@@ -27,6 +27,12 @@ class WebhookSettings(BaseSettings):
         default="",
         description="Names under which vendors reach the receiver, separated by commas; the pages do not answer.",
     )
+    body_days: int = Field(
+        default=30,
+        ge=0,
+        le=36_500,
+        description="So many days after its events are done, a body is pruned; 0 keeps bodies for ever.",
+    )
     body_seconds: float = Field(default=30.0, gt=0, description="How long a webhook's body may take to arrive.")
     max_tries: int = Field(
         default=5, ge=3, le=100, description="After so many reads that failed, an event is set aside as poisoned."

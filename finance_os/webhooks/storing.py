@@ -115,39 +115,44 @@ def _known(connection: DatabaseConnection, names: Sequence[Name]) -> set[Name]:
 def _keep_bodies(
     connection: DatabaseConnection, numbers: set[int], deliveries: Sequence[Delivery]
 ) -> Mapping[int, int]:
-    """Keep the bodies of the deliveries with these numbers, each once: the ID of each by its delivery's number."""
+    """Keep the bodies of the deliveries with these numbers, each once: the ID of each by its delivery's number.
+
+    One that was pruned is kept anew: a vendor without event IDs says the same in the same bytes again.
+    """
     hashes = {
         number: (deliveries[number].sent_to.connection_id, hashlib.sha256(deliveries[number].body).digest())
         for number in sorted(numbers)
     }
     named = dict(sorted((of, number) for number, of in reversed(hashes.items())))
-    parameters = {
-        "businesses": [deliveries[number].sent_to.business_id for number in named.values()],
-        "connections": [of[0] for of in named],
-        "hashes": [of[1] for of in named],
-        "bodies": [deliveries[number].body for number in named.values()],
-    }
-    if not named:
-        return {}
-    rows = connection.execute(
-        """
-        INSERT INTO finance_os.webhook_bodies (business_id, connection_id, body_hash, body)
-        SELECT * FROM unnest(%(businesses)s::text[], %(connections)s::bigint[], %(hashes)s::bytea[],
-                             %(bodies)s::bytea[])
-        ON CONFLICT (connection_id, body_hash) DO NOTHING RETURNING body_id, connection_id, body_hash
-        """,
-        parameters,
-    ).fetchall()
-    if len(rows) < len(named):  # a statement of its own, which sees what other transactions have committed meanwhile
-        rows += connection.execute(
+    ids: dict[tuple[int, bytes], int] = {}
+    while missing := {of: number for of, number in named.items() if of not in ids}:  # again where one was just pruned
+        parameters = {
+            "businesses": [deliveries[number].sent_to.business_id for number in missing.values()],
+            "connections": [of[0] for of in missing],
+            "hashes": [of[1] for of in missing],
+            "bodies": [deliveries[number].body for number in missing.values()],
+        }
+        rows = connection.execute(
             """
-            SELECT body_id, body.connection_id, body.body_hash
-            FROM unnest(%(connections)s::bigint[], %(hashes)s::bytea[]) AS named (connection_id, body_hash)
-            JOIN finance_os.webhook_bodies AS body USING (connection_id, body_hash)
+            INSERT INTO finance_os.webhook_bodies (business_id, connection_id, body_hash, body)
+            SELECT * FROM unnest(%(businesses)s::text[], %(connections)s::bigint[], %(hashes)s::bytea[],
+                                 %(bodies)s::bytea[])
+            ON CONFLICT (connection_id, body_hash) WHERE pruned_at IS NULL DO NOTHING
+            RETURNING body_id, connection_id, body_hash
             """,
-            {name: parameters[name] for name in ("connections", "hashes")},
+            parameters,
         ).fetchall()
-    ids = {(row["connection_id"], bytes(row["body_hash"])): row["body_id"] for row in rows}
+        if len(rows) < len(missing):  # a statement of its own, which sees what others have committed meanwhile
+            rows += connection.execute(
+                """
+                SELECT body_id, body.connection_id, body.body_hash
+                FROM unnest(%(connections)s::bigint[], %(hashes)s::bytea[]) AS named (connection_id, body_hash)
+                JOIN finance_os.webhook_bodies AS body USING (connection_id, body_hash)
+                WHERE body.pruned_at IS NULL
+                """,
+                {name: parameters[name] for name in ("connections", "hashes")},
+            ).fetchall()
+        ids |= {(row["connection_id"], bytes(row["body_hash"])): row["body_id"] for row in rows}
     return {number: ids[of] for number, of in hashes.items()}
 
 

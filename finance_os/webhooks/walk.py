@@ -162,7 +162,8 @@ def _events(
             (some, some),
         ).fetchall()
         for each in bodies:
-            events = {event.key: event for event in events_in(source_system, bytes(each["body"]))}
+            found = () if each["body"] is None else events_in(source_system, bytes(each["body"]))
+            events = {event.key: event for event in found}
             for row in by_body[each["body_id"]]:
                 yield row["event_number"], events.get(key_in_body(row["event_key"]))
 
