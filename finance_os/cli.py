@@ -92,8 +92,12 @@ def main() -> None:
 
 @app.command()
 def demo(
-    days: Annotated[int, typer.Option(min=2, help="How far back the sandbox's company goes.")] = 122,
-    size: Annotated[int, typer.Option(min=1, help="Size of the sandbox's company, in advertisers.")] = 20,
+    days: Annotated[
+        int | None, typer.Option(min=2, help="How far back a new sandbox company goes; 122 if not given.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Advertisers that a new sandbox company has; 20 if not given.")
+    ] = None,
 ) -> None:
     """Run the main job once on this machine, from an empty database to staged and checked evidence."""
     from finance_os.local.demo import run_demo
@@ -103,8 +107,12 @@ def demo(
 
 @app.command()
 def dev(
-    days: Annotated[int, typer.Option(min=2, help="How far back the sandbox's company goes.")] = 90,
-    size: Annotated[int, typer.Option(min=1, help="Size of the sandbox's company, in advertisers.")] = 20,
+    days: Annotated[
+        int | None, typer.Option(min=2, help="How far back a new sandbox company goes; 122 if not given.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Advertisers that a new sandbox company has; 20 if not given.")
+    ] = None,
     port: Annotated[int, typer.Option(help="Port of the Dagster UI, if it is free.")] = 3000,
 ) -> None:
     """Open the Dagster UI over the embedded database and the sandbox, until Ctrl-C."""
@@ -116,7 +124,7 @@ def dev(
     log = settings.home.absolute() / "logs" / "dagster.log"
     console.print("Starting PostgreSQL and the vendor sandbox …")
     try:
-        with running_stack(settings, days=days, size=size) as stack:
+        with running_stack(settings, days=days, size=size, export=True) as stack:
             console.print(f"  from the sandbox: {', '.join(stack.simulated) or 'nothing'}")
             console.print("Starting Dagster …")
             workspace = checkout() / "workspace.yaml"

@@ -32,7 +32,7 @@ PLAIN_LINES_EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal to draw in."""
 
 
-def run_demo(settings: Settings, console: Console, *, days: int, size: int) -> None:
+def run_demo(settings: Settings, console: Console, *, days: int | None, size: int | None) -> None:
     """Backfill `days` of every source, hand in bank files, open the gate, post to QuickBooks, and print what is ready.
 
     Raises `DemoFailed` if a run failed or did not end in time. Nothing is left running either way.
@@ -50,7 +50,7 @@ def run_demo(settings: Settings, console: Console, *, days: int, size: int) -> N
         with running_dagster(stack.environment, checkout() / "workspace.yaml", log) as dagster:
             console.print(f"  The UI is at {dagster.address} until the demo ends.")
             graphql = DagsterGraphQL(dagster.address)
-            span = _main_job(settings, console, stack, graphql, days)
+            span = _main_job(settings, console, stack, graphql)
             inboxes = _inboxes(settings)
             is_open = work_through_the_gate(
                 console,
@@ -76,11 +76,11 @@ def run_demo(settings: Settings, console: Console, *, days: int, size: int) -> N
     console.print("Next: `make dev` opens it in the Dagster UI.")
 
 
-def _main_job(settings: Settings, console: Console, stack: Stack, dagster: DagsterGraphQL, days: int) -> Days:
+def _main_job(settings: Settings, console: Console, stack: Stack, dagster: DagsterGraphQL) -> Days:
     """Backfill every source that is read daily and stage the files; the days that were asked for."""
     today = datetime.now(UTC).astimezone(ZoneInfo(settings.timezone)).date()
     # From before the company began, in whatever time zone: an export has to know all that QuickBooks holds.
-    span = Days(max(today - timedelta(days=days + 1), settings.start_date), today)
+    span = Days(max(today - timedelta(days=stack.days + 1), settings.start_date), today)
     began = time.time()
     backfills: dict[str, tuple[str, int]] = {}
     for source in SOURCES:

@@ -10,10 +10,7 @@ RULES = "FINANCE_OS_QBO_RULES"
 
 
 def export_variables(sandbox: Running, business_id: str, time_zone: str) -> dict[str, str]:
-    """Connect the writing app; its secrets, and rules that begin on the day after the books were kept by hand.
-
-    The sandbox forgets what was written to it when it stops, so only who stops with it wants this.
-    """
+    """Connect the writing app; its secrets, and rules that begin on the day after the books were kept by hand."""
     writer = sandbox.room("quickbooks", "connect_writer")
     rules = {
         "balance_date": (date.fromisoformat(writer["books_until"]) + timedelta(days=1)).isoformat(),

@@ -10,11 +10,13 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from finance_os.evidence import embedded
 from finance_os.evidence.database import Database, migrate
 from finance_os.local.export_setting import RULES, export_variables
+from finance_os.local.sandbox_company import DAYS, FOLDER, sandbox_company
 from finance_os.sandbox.process import Running, running_sandbox
 from finance_os.settings import Settings
 from finance_os.sources.registry import SOURCES
@@ -24,13 +26,17 @@ DAGSTER_DATABASE = "dagster"
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack. `environment` is what Dagster's processes need; `simulated` are the systems in the sandbox."""
+    """A running stack. `environment` is what Dagster's processes need; `simulated` are the systems in the sandbox.
+
+    `days` is how far back the sandbox's company goes.
+    """
 
     environment: dict[str, str]
     database: Database
     dagster_home: Path
     simulated: tuple[str, ...]
     sandbox: Running | None
+    days: int
 
 
 class StackRuns(LookupError):
@@ -39,14 +45,15 @@ class StackRuns(LookupError):
 
 @contextmanager
 def running_stack(
-    settings: Settings, *, days: int, size: int = 20, seed: int = 7, export: bool = False
+    settings: Settings, *, days: int | None = None, size: int | None = None, seed: int = 7, export: bool = False
 ) -> Iterator[Stack]:
     """Start what is missing and migrate the database; the sandbox stops at the end of the block.
 
     The embedded PostgreSQL stops when the last process that uses it exits.
 
-    `days`, `size` (advertisers) and `seed` are those of the sandbox's company. With `export` the sandbox's Stripe is
-    exported to the sandbox's QuickBooks, unless rules are set. Raises `StackRuns`.
+    `days`, `size` (advertisers) and `seed` are those of the sandbox's company; the folder's own ones if not given. With
+    `export` the sandbox's Stripe is exported to the sandbox's QuickBooks, unless rules are set. Raises `StackRuns` and
+    `OtherCompany`.
     """
     environment = dict(os.environ)
     simulated = tuple(
@@ -56,6 +63,8 @@ def running_stack(
     )
     with ExitStack() as started:
         started.enter_context(_alone(settings.home))
+        today = datetime.now(UTC).date()
+        company = sandbox_company(settings.home, today, days=days, size=size, seed=seed) if simulated else None
         server = None
         if settings.database_url is None or simulated:
             server = embedded.start(settings.home / "postgres")
@@ -70,16 +79,17 @@ def running_stack(
         owner = settings.owner_database_url
         migrate(owner.get_secret_value() if owner else url)
         sandbox = None
-        if simulated:
+        if company is not None:
             sandbox = started.enter_context(
                 running_sandbox(
-                    seed=seed,
-                    days=days,
-                    size=size,
+                    seed=company.seed,
+                    start=company.start,
+                    size=company.size,
                     gravity_admin_url=server.get_uri() if server else None,
                     rooms=None,
                     drops=inbox(settings, "rho"),
                     baselines=inbox(settings, "xlsx"),
+                    kept=settings.home / FOLDER,
                 )
             )
             environment |= _only_of(simulated, sandbox.env)
@@ -91,7 +101,8 @@ def running_stack(
             "DAGSTER_HOME": str(_dagster_home(settings.home)),
             "DAGSTER_EVENT_BATCH_SIZE": environment.get("DAGSTER_EVENT_BATCH_SIZE", "1000"),
         }
-        yield Stack(environment, Database(url), Path(environment["DAGSTER_HOME"]), simulated, sandbox)
+        reach = company.days(today) if company else days or DAYS
+        yield Stack(environment, Database(url), Path(environment["DAGSTER_HOME"]), simulated, sandbox, reach)
 
 
 def inbox(settings: Settings, source_system: str) -> Path | None:

@@ -33,14 +33,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--days", type=int, default=90, help="days of history before --until")
+    parser.add_argument("--start", type=date.fromisoformat, help="its first day, instead of --days")
     parser.add_argument("--size", type=int, default=20, help="advertisers to start with")
     parser.add_argument("--until", type=datetime.fromisoformat, help="the clock at start (ISO 8601, default: now)")
+    parser.add_argument("--outside-credits", action="store_true", help="settle some credit notes outside of Stripe")
     parser.add_argument("--accounts", type=int, default=1, choices=(1, 2), help="2: a second company, same IDs")
     parser.add_argument("--gravity-admin-url", help="a PostgreSQL that may create databases and roles")
     parser.add_argument("--gravity-database", default="gravity")
     parser.add_argument("--redshift-database", default="redshift")
     parser.add_argument("--drops", type=Path, help="folder for bank exports; filled at start")
     parser.add_argument("--baselines", type=Path, help="folder for finance's workbook; filled at start")
+    parser.add_argument("--kept", type=Path, help="folder for what is changed in the rooms; done again at start")
     parser.add_argument("--webhook-url", help="where Stripe's webhooks of every company go")
     parser.add_argument("--quickbooks-webhook-url", help="where those of the Intuit app go, for every company together")
     parser.add_argument("--quickbooks-webhook-form", choices=("cloudevents", "notifications"), default="cloudevents")
@@ -51,7 +54,7 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _build(seed: int, start: date, until: datetime, size: int) -> World:
+def _build(seed: int, start: date, until: datetime, size: int, *, outside_credits: bool) -> World:
     began = time.monotonic()
     shown = began
 
@@ -61,7 +64,7 @@ def _build(seed: int, start: date, until: datetime, size: int) -> World:
             shown = time.monotonic()
             sys.stderr.write(f"sandbox: building the world, at {day}\n")
 
-    world = World(seed=seed, start=start, size=size)
+    world = World(seed=seed, start=start, size=size, outside_credits=outside_credits)
     world.advance_to(until, progress)
     return world
 
@@ -69,13 +72,14 @@ def _build(seed: int, start: date, until: datetime, size: int) -> World:
 def _companies(arguments: argparse.Namespace) -> list[Company]:
     until = arguments.until or datetime.now(UTC).replace(microsecond=0)
     until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    start = (until - timedelta(days=arguments.days)).astimezone(UTC).date()
+    start = arguments.start or (until - timedelta(days=arguments.days)).astimezone(UTC).date()
     companies: list[Company] = []
     url, form = arguments.quickbooks_webhook_url, arguments.quickbooks_webhook_form
     intuit = quickbooks.Webhooks(url, form=form) if url else None
     for number in range(arguments.accounts):
         suffix = f"_{number + 1}" if number else ""
-        world = _build(arguments.seed + number * 1_000_003, start, until, arguments.size)
+        seed, outside = arguments.seed + number * 1_000_003, arguments.outside_credits
+        world = _build(seed, start, until, arguments.size, outside_credits=outside)
         drops = arguments.drops / f"account{suffix}" if arguments.drops and number else arguments.drops
         if drops is not None:
             rho.export_all(world.bank, drops, start, until.astimezone(UTC).date())
@@ -95,7 +99,9 @@ def _companies(arguments: argparse.Namespace) -> list[Company]:
                 database=arguments.gravity_database + suffix,
                 drops=drops,
                 baselines=folder,
-                rooms=open_rooms(arguments.rooms, world, place if arguments.gravity_admin_url else None),
+                rooms=open_rooms(
+                    arguments.rooms, world, place if arguments.gravity_admin_url else None, arguments.kept
+                ),
             )
         )
         for room in companies[-1].rooms:

@@ -186,6 +186,8 @@ class Billing:
             first = rng.randint(4, 20) * DAY + rng.randrange(DAY)
             self.world.after(first, self.pay_part, advertiser, invoice, intent, rng.randint(30, 60))
             self.world.after(first + rng.randint(2, 15) * DAY, self.pay_rest, advertiser, invoice, intent)
+            if self.world.outside_credits and self.world.rng("rest", invoice.id).random() < 0.8:
+                self.world.after(first + 5 * DAY, self.credit_rest, advertiser, invoice, intent)
         else:
             self.world.after(rng.randint(4, 40) * DAY + rng.randrange(DAY), self.pay_rest, advertiser, invoice, intent)
 
@@ -378,6 +380,17 @@ class Billing:
             self.world.after(later, self.credit.credit_to_balance, advertiser, invoice)
         elif fate < 0.14 and charge.method == "card":
             self.world.after(later, self.refunds.dispute, advertiser, charge, rng.random() < 0.4)
+        outside = self.world.rng("outside", charge.id)
+        if self.world.outside_credits and outside.random() < 0.5:
+            wait = outside.randint(1, 12) * DAY + outside.randrange(DAY)
+            self.world.after(wait, self.credit.credit_outside, advertiser, invoice, charge)
+
+    def credit_rest(self, advertiser: Advertiser, invoice: Invoice, intent: PaymentIntent) -> None:
+        """What is open of an invoice that was paid in part is credited, and the invoice is paid by that."""
+        if invoice.status == "open" and invoice.amount_paid and intent.status == "requires_payment_method":
+            self.credit.credit_beyond_rest(advertiser, invoice)
+            self._cancel_payments(invoice, "automatic")
+            self.settle_invoice(invoice)
 
     def void(self, invoice: Invoice, intent: PaymentIntent) -> None:
         if invoice.status != "open" or invoice.amount_paid or intent.status == "processing":

@@ -236,10 +236,11 @@ def credit_note_line(line: states.Line, _: states.CreditNote) -> dict[str, Any]:
 
 
 def credit_note(n: states.CreditNote, account: Account) -> dict[str, Any]:
-    before = n.amount if n.type == "pre_payment" else 0
+    in_band = n.amount - n.out_of_band_amount
+    before = 0 if n.type == "post_payment" else in_band
     refunds: list[dict[str, Any]] = []
     if n.refund is not None:
-        refunds = [{"amount_refunded": n.amount, "payment_record_refund": None, "refund": n.refund, "type": "refund"}]
+        refunds = [{"amount_refunded": in_band, "payment_record_refund": None, "refund": n.refund, "type": "refund"}]
     return {
         "id": n.id,
         "object": "credit_note",
@@ -263,7 +264,7 @@ def credit_note(n: states.CreditNote, account: Account) -> dict[str, Any]:
         "memo": n.memo,
         "metadata": n.metadata,
         "number": n.number,
-        "out_of_band_amount": None,
+        "out_of_band_amount": n.out_of_band_amount or None,
         "pdf": f"https://pay.stripe.com/credit_notes/{account.account}/test_{letters(n.id, 32)}{VOLATILE}/pdf?s=ap",
         "post_payment_amount": n.amount - before,
         "pre_payment_amount": before,

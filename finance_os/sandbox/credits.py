@@ -115,6 +115,41 @@ class Credits:
         self.ledger.emit("credit_note.created", note)
         self._credited_after_payment(invoice, amount)
 
+    def credit_outside(self, advertiser: Advertiser, invoice: Invoice, charge: Charge) -> None:
+        """A paid invoice is credited outside of Stripe: all of it, or half beside the balance or a refund."""
+        amount = share(charge.amount, 12, 100, charge.currency)
+        half = share(amount, 50, 100, charge.currency)
+        if invoice.status != "paid" or charge.disputed or half <= 0:
+            return
+        customer: Customer = self.ledger.one("customer", invoice.customer)
+        key = self.ledger.new_id("credit_note")
+        links: dict[str, Any] = {"id": key}
+        beside = self.world.rng("beside", charge.id).choice((None, "balance", "refund"))
+        if beside == "balance" and not customer.deleted:
+            moved = self.books.move_balance(customer, -half, "credit_note", None, invoice=invoice.id, credit_note=key)
+            links["customer_balance_transaction"] = moved.id
+        elif beside == "refund" and half <= charge.amount - charge.amount_refunded:
+            links["refund"] = self.refunds.refund(None, charge, half, "requested_by_customer").id
+        outside = amount - half if len(links) > 1 else amount
+        note = self.issue_credit_note(advertiser, invoice, amount, "post_payment", out_of_band_amount=outside, **links)
+        self.ledger.emit("credit_note.created", note)
+        self._credited_after_payment(invoice, amount)
+
+    def credit_beyond_rest(self, advertiser: Advertiser, invoice: Invoice) -> None:
+        """An invoice that was paid in part is credited all that is open of it, and a part of what was paid outside of
+        Stripe."""
+        rest, back = invoice.amount_remaining, share(invoice.amount_paid, 10, 100, invoice.currency)
+        note = self.issue_credit_note(advertiser, invoice, rest + back, "mixed", out_of_band_amount=back)
+        self.ledger.emit("credit_note.created", note)
+        self.books.change(
+            invoice,
+            "invoice.updated",
+            amount_due=invoice.amount_due - rest,
+            amount_remaining=0,
+            pre_payment_credit_notes_amount=invoice.pre_payment_credit_notes_amount + rest,
+            post_payment_credit_notes_amount=invoice.post_payment_credit_notes_amount + back,
+        )
+
     def _credited_after_payment(self, invoice: Invoice, amount: int) -> None:
         self.books.change(
             invoice,

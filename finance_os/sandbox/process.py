@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ def running_sandbox(
     *,
     seed: int = 7,
     days: int = 90,
+    start: date | None = None,
     size: int = 20,
     until: datetime | None = None,
     accounts: int = 1,
@@ -66,6 +67,7 @@ def running_sandbox(
     gravity_database: str = "gravity",
     drops: Path | None = None,
     baselines: Path | None = None,
+    kept: Path | None = None,
     webhook_url: str | None = None,
     quickbooks_webhook_url: str | None = None,
     plaid_webhook_urls: Sequence[str] = (),
@@ -74,11 +76,14 @@ def running_sandbox(
 ) -> Iterator[Running]:
     """A sandbox process for the length of a `with` block. RuntimeError where it ends before it is ready.
 
-    `rooms` are the vendors to serve beside Stripe and Gravity; `None` means all of them.
+    The company begins on `start`, or `days` ago if that is not given. `rooms` are the vendors to serve beside Stripe
+    and Gravity; `None` means all of them. What is changed in them is there again when another sandbox of the same
+    company is given the same `kept` folder.
     """
     options: dict[str, Any] = {
         "--seed": seed,
         "--days": days,
+        "--start": start and start.isoformat(),
         "--size": size,
         "--until": until and until.isoformat(),
         "--accounts": accounts,
@@ -88,6 +93,7 @@ def running_sandbox(
         "--redshift-database": "redshift" if gravity_database == "gravity" else f"{gravity_database}_redshift",
         "--drops": drops,
         "--baselines": baselines,
+        "--kept": kept,
         "--webhook-url": webhook_url,
         "--quickbooks-webhook-url": quickbooks_webhook_url,
         "--rate-limit": rate_limit,

@@ -161,6 +161,7 @@ class CreditNote(Record):
     lines: list[Line]
     customer_balance_transaction: str | None = None
     refund: str | None = None
+    out_of_band_amount: int = 0
     status: str = "issued"
     voided_at: int | None = None
 

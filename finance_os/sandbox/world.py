@@ -50,15 +50,25 @@ _SECOND = (
 class World:
     """One company. `size` is the number of advertisers it starts with; `now` is its clock, in seconds.
 
-    `stripe`, `gravity` and `bank` are what the three systems say at `now`.
+    `stripe`, `gravity` and `bank` are what the three systems say at `now`. With `outside_credits` some credit notes are
+    settled outside of Stripe, in part or as a whole.
     """
 
-    def __init__(self, *, seed: int, start: date, size: int = 20, account: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        start: date,
+        size: int = 20,
+        account: str | None = None,
+        outside_credits: bool = False,
+    ) -> None:
         if size < 1:
             raise ValueError(f"a world needs at least one advertiser, not {size}")
         self.seed = seed
         self.start = start
         self.size = size
+        self.outside_credits = outside_credits
         account = account or "acct_1" + letters(f"account:{seed}", 15)
         self.stripe = Ledger(account, f"Sandbox Ads {seed}", seconds(start))
         self.gravity = ProductTables()
@@ -399,9 +409,10 @@ def build(
     until: datetime,
     size: int = 20,
     account: str | None = None,
+    outside_credits: bool = False,
     progress: Callable[[date], None] | None = None,
 ) -> World:
     """A world from midnight UTC of `start` to `until`."""
-    world = World(seed=seed, start=start, size=size, account=account)
+    world = World(seed=seed, start=start, size=size, account=account, outside_credits=outside_credits)
     world.advance_to(until, progress)
     return world

@@ -22,6 +22,7 @@ from .entities import BY_PATH, KINDS
 from .faults import Fault, Refusal, fault_body, gateway_body
 from .fields import Kind
 from .formats import answer_time
+from .journal import Asked
 from .oauth import Connection, OAuthError, discovery
 from .realm import Realm
 
@@ -63,19 +64,11 @@ class Throttle:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A request to the accounting service, after the gateway has let it in."""
-
-    method: str
-    parts: tuple[str, ...]
-    params: Mapping[str, str]
-    content_type: str
-    body: bytes
-
-
 class QuickBooksApp:
-    """Answers for one realm. `before` is called ahead of every answer and sets the realm's clock."""
+    """Answers for one realm. `before` is called ahead of every answer and sets the realm's clock.
+
+    `keep` is given each request that may change something, ahead of its answer.
+    """
 
     def __init__(
         self,
@@ -92,7 +85,8 @@ class QuickBooksApp:
         self._before = before
         self._clock = clock
         self._requests = 0
-        self._answered: dict[str, tuple[_Asked, bytes]] = {}
+        self._answered: dict[str, tuple[Asked, bytes]] = {}
+        self.keep: Callable[[Asked], None] = lambda _: None
         discovered = [
             Route(f"/.well-known/{name}{slash}", self._discovery, methods=["GET"])
             for name in ("openid_sandbox_configuration", "openid_configuration")
@@ -148,7 +142,7 @@ class QuickBooksApp:
         }
         try:
             asked = await self._admitted(request)
-            status, body = 200, self._answer(asked)
+            status, body = 200, self.answer(asked)
         except Refusal as refusal:
             status, body = refusal.status, gateway_body(refusal.status, refusal.detail, self.realm.now)
             if status == 401:
@@ -157,7 +151,7 @@ class QuickBooksApp:
             status, body = fault.status, fault_body(fault, answer_time(self.realm.now))
         return _json(status, body, headers)
 
-    async def _admitted(self, request: Request) -> _Asked:
+    async def _admitted(self, request: Request) -> Asked:
         why_not = self.connection.check_access(request.headers.get("authorization", ""))
         if why_not is not None:
             raise Refusal(401, why_not)
@@ -172,16 +166,20 @@ class QuickBooksApp:
         params = dict(request.query_params)
         if len(params) != len(request.query_params.multi_items()):
             raise faults.unsupported_property("a query parameter that is given twice")
-        return _Asked(request.method, parts, params, request.headers.get("content-type", ""), await request.body())
+        return Asked(request.method, parts, params, request.headers.get("content-type", ""), await request.body())
 
     # --- the accounting service
 
-    def _answer(self, asked: _Asked) -> bytes:
+    def answer(self, asked: Asked) -> bytes:
+        """The body of the answer. Raises `Fault`."""
         version = asked.params.get("minorversion", "75")
         if not version.isdigit() or int(version) < 1:
             raise faults.unsupported_property("minorversion")
         request_id = asked.params.get("requestid")
-        if request_id is None or asked.method == "GET":
+        if asked.method == "GET" or asked.parts == ("query",):
+            return self._encode(self._route(asked))
+        if request_id is None:
+            self.keep(asked)
             return self._encode(self._route(asked))
         if not 0 < len(request_id) <= MAX_REQUEST_ID:
             raise faults.wrong_length("requestid", MAX_REQUEST_ID, len(request_id))
@@ -190,6 +188,7 @@ class QuickBooksApp:
             if before[0] != asked:
                 raise faults.duplicate_request()
             return before[1]
+        self.keep(asked)
         body = self._encode(self._route(asked))
         self._answered[request_id] = (asked, body)
         return body
@@ -197,7 +196,7 @@ class QuickBooksApp:
     def _encode(self, body: Mapping[str, Any]) -> bytes:
         return _ENCODER.encode({**body, "time": answer_time(self.realm.now)})
 
-    def _route(self, asked: _Asked) -> dict[str, Any]:
+    def _route(self, asked: Asked) -> dict[str, Any]:
         allowed = {"minorversion", "requestid"}
         match (asked.method, asked.parts):
             case ("GET", ("query",)):
@@ -295,14 +294,14 @@ def _operation(params: Mapping[str, str]) -> str | None:
     return operation
 
 
-def _only(asked: _Asked, allowed: set[str]) -> None:
+def _only(asked: Asked, allowed: set[str]) -> None:
     """QuickBooks overlooks parameters that it does not know; here a misspelt `requestid` must not go unnoticed."""
     unknown = sorted(asked.params.keys() - allowed)
     if unknown:
         raise faults.unsupported_property(unknown[0])
 
 
-def _object(asked: _Asked) -> dict[str, Any]:
+def _object(asked: Asked) -> dict[str, Any]:
     if not asked.content_type.startswith("application/json"):
         raise faults.invalid_content_type(asked.content_type)
     try:

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import date, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
@@ -17,9 +19,13 @@ from .bookkeeper import Bookkeeper
 from .entities import KINDS
 from .faults import Fault, fault_body, gateway_body, system_failure
 from .formats import answer_time
+from .journal import Asked, Change, Journal
 from .oauth import Connection, OAuthError
 from .realm import Realm
 from .webhooks import Telling, Webhooks
+
+_OF_USERS = ("create", "update", "delete", "void", "close_books")
+"""Actions that change what the company holds."""
 
 _LIMITS = ("per_minute", "per_second", "batches_per_minute")
 
@@ -78,13 +84,20 @@ class QuickBooksRoom:
 
     `books_until` is the last day whose Stripe events a bookkeeper has mirrored by hand (default: 30 days after the
     world's start); what happened at Stripe later is not in QuickBooks. `clock` gives real seconds, by which tokens and
-    rate limits live; everything else lives by the world's clock.
+    rate limits live; everything else lives by the world's clock. What was changed in the company is kept in `journal`,
+    and what stands in it already is done again first, each at its moment. ValueError where that is later than the
+    world's.
     """
 
     name = "quickbooks"
 
     def __init__(
-        self, world: World, *, books_until: date | None = None, clock: Callable[[], float] = time.time
+        self,
+        world: World,
+        *,
+        books_until: date | None = None,
+        clock: Callable[[], float] = time.time,
+        journal: Path | None = None,
     ) -> None:
         self.world = world
         self.books_until = books_until or world.start + timedelta(days=30)
@@ -97,7 +110,28 @@ class QuickBooksRoom:
         self.app = Telling(self._quickbooks.starlette)
         chart.found(self.realm, world.stripe.company, world.start)
         self.bookkeeper = Bookkeeper(world, self.realm, self.books_until)
+        self._journal = None if journal is None else self._played_again(Journal(journal))
+        if self._journal is not None:
+            self._quickbooks.keep = self._keep_request
         self.follow()
+
+    def _played_again(self, journal: Journal) -> Journal:
+        for change in journal.changes():
+            if change.now > self.world.now:
+                raise ValueError(f"the journal of company {self.realm_id} is ahead of the clock, {self.world.when}")
+            self.bookkeeper.work_until(change.now)
+            self.realm.now = change.now
+            # What was refused then is refused again.
+            with suppress(Fault, ValueError):
+                if change.asked is not None:
+                    self._quickbooks.answer(change.asked)
+                else:
+                    self._change(change.action, change.what)
+        return journal
+
+    def _keep_request(self, asked: Asked) -> None:
+        assert self._journal is not None
+        self._journal.keep(Change(self.realm.now, asked))
 
     def env(self, base: str) -> dict[str, str]:
         """The variables that point a process at this company; the refresh token is the newest one.
@@ -163,6 +197,8 @@ class QuickBooksRoom:
         changed have been sent when it answers.
         """
         self._set_clock()
+        if self._journal is not None and action in _OF_USERS:
+            self._journal.keep(Change(self.realm.now, action=action, what=what))
         answer = self._change(action, what)
         await self.deliver()
         return answer
@@ -241,7 +277,8 @@ class QuickBooksRoom:
         return {"closed_until": self.realm.closed_until or None}
 
     def close(self) -> None:
-        """Nothing to give back: everything is in memory."""
+        if self._journal is not None:
+            self._journal.close()
 
 
 def _exact(value: Any) -> Any:
