@@ -98,6 +98,24 @@ def globex(database: Database) -> Connection:
     return ensure_connection(database, "globex", "stripe", secret_reference="env:GLOBEX_")
 
 
+@pytest.fixture(scope="session")
+def staged_name(server_url: str, template_name: str) -> Iterator[str]:
+    """A database in which a whole small company is staged for two businesses, that others are copied from."""
+    from finance_os_tests.stripe_qbo.staged import staged_database
+
+    with staged_database(server_url, template_name) as name:
+        yield name
+
+
+@pytest.fixture
+def staged(server_url: str, staged_name: str) -> Iterator[Database]:
+    """A fresh database in which a whole small company is staged for `acme` and `globex`."""
+    from finance_os_tests.stripe_qbo.staged import copy_of
+
+    with copy_of(server_url, staged_name) as found:
+        yield found
+
+
 def create_database(server_url: str, name: str, template: str = "template0") -> str:
     """A new database, copied from `template`; its URL."""
     with psycopg.connect(server_url, autocommit=True) as connection:

@@ -20,7 +20,6 @@ from email.utils import format_datetime, localtime
 from typing import Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import httpx
 import stamina
 
 from finance_os.alerts.digest import Message
@@ -93,6 +92,8 @@ class SlackWebhook:
 
     @stamina.retry(on=CannotReach, attempts=ATTEMPTS, timeout=None, wait_initial=0.5)
     def _post(self, message: Message) -> None:
+        import httpx
+
         body = {"text": slack_escaped(message.text), "mrkdwn": False, "unfurl_links": False}
         # A proxy of the environment only tunnels what is encrypted for the webhook; what is not goes straight there.
         client = httpx.Client(timeout=SECONDS, follow_redirects=False, trust_env=self.url.startswith("https:"))

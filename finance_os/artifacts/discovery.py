@@ -25,7 +25,7 @@ from finance_os.sources.registry import SOURCES
 from finance_os.sources.source import Source, SourceObject
 from finance_os.sources.stripe.client import API_BASE as STRIPE_API
 from finance_os.sources.stripe.objects import Endpoint
-from finance_os.stripe_qbo.client import NEEDED
+from finance_os.stripe_qbo.authorization import NEEDED
 from finance_os.stripe_qbo.guard import BATCH, BATCH_SIZE, VOID_PARAMETERS
 from finance_os.stripe_qbo.intent import Operation
 from finance_os.stripe_qbo.lookup import ENTITIES

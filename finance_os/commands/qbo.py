@@ -32,7 +32,7 @@ def plan(
 ) -> None:
     """Plan from what is staged and keep the intents; nothing is sent."""
     from finance_os.evidence.snapshot import snapshot
-    from finance_os.stripe_qbo import states, store
+    from finance_os.stripe_qbo import completeness, states, store
     from finance_os.stripe_qbo.books import BooksNotRead
     from finance_os.stripe_qbo.company import company_of
     from finance_os.stripe_qbo.export import planning_alone
@@ -47,6 +47,9 @@ def plan(
             understood = _rules(rules, business_id)
             with planning_alone(database, business_id, realm):
                 with snapshot(database) as seen:
+                    unread = completeness.unproven(seen, business_id, realm)
+                    if unread and not dry_run:
+                        raise BooksNotRead(f"Nothing was kept.\n{completeness.told(unread)}")
                     booked = states.booked(seen, business_id, realm)
                     planned = planned_of(seen, business_id, realm, understood, booked)
                 try:
@@ -75,6 +78,10 @@ def plan(
     )
     if conflict is not None or put.conflicts:
         errors.print(str(conflict or store.PayloadConflict(put)), style="red", markup=False, soft_wrap=True)
+    if unread:
+        why = f"This cannot be kept or sent.\n{completeness.told(unread)}"
+        errors.print(why, style="red", markup=False, soft_wrap=True)
+    if conflict is not None or put.conflicts or unread:
         raise SystemExit(1)
 
 
@@ -136,8 +143,9 @@ def verify(business: _Business = None) -> None:
 @app.command()
 def reconcile(business: _Business = None) -> None:
     """Compare QuickBooks as it is now with what Stripe says: open invoices, clearing, and every payout's deposit."""
+    from finance_os.evidence.snapshot import snapshot
     from finance_os.stripe_qbo import export as exporting
-    from finance_os.stripe_qbo import planning
+    from finance_os.stripe_qbo import planning, states
     from finance_os.stripe_qbo import reconcile as money
     from finance_os.stripe_qbo.books import BooksNotRead
     from finance_os.stripe_qbo.parts import WHOLE
@@ -147,10 +155,14 @@ def reconcile(business: _Business = None) -> None:
         if export is None:
             raise LookupError(f"{business_id} has no rules, so it is not exported: set FINANCE_OS_QBO_RULES")
         try:
-            stripe = planning.look(database, business_id, export.realm).stripe
+            with snapshot(database) as seen:
+                booked = states.booked(seen, business_id, export.realm)
+                held = planning.look(seen, business_id, export.realm)
         except BooksNotRead as error:
             raise LookupError(str(error)) from error
-        found = money.reconcile(database, writer, business_id, export.rules, stripe, WHOLE)
+        stripe = held.stripe
+        intents = planning.plan_of(stripe, held.books, export.rules, booked, held.bank, held.written).intents
+        found = money.reconcile(database, writer, business_id, export.rules, stripe, WHOLE, intents)
         open_now, differing = money.receivables(database, writer, business_id, export.rules, stripe)
     table = Table("what", "currency", title=f"{business_id}, realm {export.realm}", title_justify="left")
     for heading in ("Stripe", "QuickBooks", "difference"):
@@ -160,7 +172,15 @@ def reconcile(business: _Business = None) -> None:
         table.add_row(name, each.currency, *_amounts(each.at_stripe, each.in_books))
     uncompared = [each for each in found.clearing if each.in_books is None]
     for each in found.clearing:
-        table.add_row(f"clearing ({each.account})", each.currency, *_amounts(each.at_stripe, each.in_books))
+        at_stripe, in_books, _ = _amounts(each.at_stripe, each.in_books)
+        difference = "–" if each.in_books is None else f"{each.difference:,f}"
+        table.add_row(f"clearing ({each.account})", each.currency, at_stripe, in_books, difference)
+        apart = {"available": each.available, "pending": each.pending, "on its way to the bank": each.in_transit}
+        for name, part in apart.items():
+            if part is not None:
+                table.add_row(f"  of it {name}", "", f"{part:,f}", "", "")
+        if each.writes:
+            table.add_row(f"  {each.writes:,} writes that are not written yet", "", "", f"{each.unwritten:,f}", "")
     console.print(table)
     for each in uncompared:
         console.print(f"clearing {each.currency} was not compared: {each.why}", markup=False, soft_wrap=True)
@@ -187,9 +207,10 @@ def status(business: _Business = None) -> None:
     """Show how far the export is: intents by state, links, the policy, and what was found to be wrong."""
     from finance_os.evidence.exceptions import open_exceptions
     from finance_os.readiness.policies import QBO_EXPORT, policy_state
-    from finance_os.stripe_qbo import findings, states
+    from finance_os.stripe_qbo import completeness, findings, states
 
     with _opened(business) as (database, business_id):
+        unread = completeness.of_every_realm(database, business_id)
         counts = states.counts(database, business_id)
         links = database.fetch(
             """
@@ -208,6 +229,8 @@ def status(business: _Business = None) -> None:
     for row in links:
         console.print(f"realm {row['realm']}: {row['count']:,} links {row['origin']}, {row['verified']:,} verified")
     console.print(f"policy {QBO_EXPORT.key}: {policy.status}", markup=False)
+    if unread:
+        console.print(completeness.told(unread), markup=False, soft_wrap=True)
     for each in wrong[:_SHOWN]:
         console.print(
             f"{each.severity.value}: {each.code}: {each.subject}: {each.detail}", markup=False, soft_wrap=True
@@ -232,8 +255,8 @@ def _writing(business: str | None) -> Iterator[tuple[Any, str, Any]]:
     """The same with a client that writes to the company of the business."""
     from finance_os.evidence.extraction import SourceError
     from finance_os.sources.credentials import CredentialsMissing
-    from finance_os.stripe_qbo.client import connect
     from finance_os.stripe_qbo.company import company_of, writing_credentials
+    from finance_os.stripe_qbo.connecting import connect
 
     with _opened(business) as (database, business_id):
         try:
@@ -247,15 +270,20 @@ def _writing(business: str | None) -> Iterator[tuple[Any, str, Any]]:
 
 
 def _require_open_gate(database: Any, business_id: str) -> None:
-    """Nothing is written while a checkpoint is not current, or, of a business with rules, while a day that its plan
-    rests on is not proved. `LookupError` with the blockers."""
+    """Nothing is written while a checkpoint is not current or something that QuickBooks holds may be unknown, nor, of a
+    business with rules, while a day that its plan rests on is not proved. `LookupError` with the blockers."""
     from finance_os.evidence.snapshot import snapshot
     from finance_os.readiness import gate
+    from finance_os.stripe_qbo import completeness
     from finance_os.stripe_qbo import export as exporting
 
     with snapshot(database) as seen:
         export = exporting.export_of(seen, business_id, Settings().qbo_rules)
-        blockers = exporting.judge(seen, export) if export else gate.gate(seen, business_id, []).blockers
+        if export:
+            blockers = exporting.judge(seen, export)
+        else:
+            unread = completeness.of_every_realm(seen, business_id)
+            blockers = [*gate.gate(seen, business_id, []).blockers, *unread]
     if blockers:
         told = gate.explain(exporting.told_once(blockers))
         raise LookupError(f"The gate is shut, and nothing was sent:\n{told}")

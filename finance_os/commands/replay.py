@@ -1,7 +1,7 @@
 """`finance-os replay`: days or objects of the export, planned anew from evidence, written if they are not, verified."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
@@ -51,14 +51,17 @@ def replay(
             _read(database, export, begin, end, named)
         now = datetime.now(UTC)
         asked = end if end is not None and end < export.today(now) else None
-        planned = exporting.plan_and_keep(
-            database, export, run="finance-os replay", first=begin, last=asked, dry_run=dry_run
-        )
+
+        def plan() -> exporting.Planned:
+            return exporting.plan_and_keep(
+                database, export, run="finance-os replay", first=begin, last=asked, dry_run=dry_run
+            )
+
+        planned = plan()
         part = exporting.admitted(planned, Part(begin, end, named))
         _show_plan(planned, part, dry_run=dry_run)
         if dry_run:
             return
-        unsaid = _refused(planned)
         if not exporting.approved(database, export):
             raise _Left(
                 f"{exporting.GATED}: nothing was sent. `finance-os policy request qbo_export --business "
@@ -69,8 +72,8 @@ def replay(
             again = states.retry(database, export.business_id, export.realm, part)
             console.print(f"{again:,} intents are planned again.")
         with exporting.writer(database, export) as client:
-            unsaid += _write(database, client, planned, part, workers)
-            unsaid += _verify(database, client, planned, part)
+            planned, unsaid = _write(database, client, planned, part, plan, workers)
+            unsaid = [*_refused(planned), *unsaid, *_verify(database, client, planned, part)]
     if unsaid:
         raise _Left(" ".join(unsaid))
 
@@ -176,12 +179,15 @@ def _refused(planned: Any) -> list[str]:
     return said
 
 
-def _write(database: Any, client: Any, planned: Any, part: Any, workers: int) -> list[str]:
-    """Write the part, showing how far it is; what is left of it."""
+def _write(
+    database: Any, client: Any, planned: Any, part: Any, plan: Callable[[], Any], workers: int
+) -> tuple[Any, list[str]]:
+    """Write the part, showing how far it is; the plan as it was kept last, and what is left of the part."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from finance_os.stripe_qbo import catching_up
     from finance_os.stripe_qbo import export as exporting
-    from finance_os.stripe_qbo.sending import Ended
+    from finance_os.stripe_qbo.holding import Ended
 
     total = sum(exporting.left_of(database, planned.export, part).values())
     tried = 0
@@ -198,7 +204,7 @@ def _write(database: Any, client: Any, planned: Any, part: Any, workers: int) ->
             if not console.is_terminal and (tried % _EVERY == 0 or tried == total):
                 console.print(f"{tried:,} of {total:,}")
 
-        applied = exporting.apply_part(database, client, planned, part, workers=workers, told=told)
+        planned, applied = catching_up.write(database, client, planned, part, plan, workers=workers, told=told)
     counts = ", ".join(f"{count:,} {each.value}" for each, count in sorted(applied.ended.items())) or "nothing to write"
     console.print(f"{counts}; {sum(applied.requests.values()):,} requests.", markup=False, soft_wrap=True)
     said = []
@@ -210,7 +216,7 @@ def _write(database: Any, client: Any, planned: Any, part: Any, workers: int) ->
         said.append(f"{applied.not_as_planned:,} objects are not as they were written.")
     if left := sum(exporting.left_of(database, planned.export, part).values()):
         said.append(f"{left:,} intents are left: `finance-os qbo status` says why.")
-    return said
+    return planned, said
 
 
 def _verify(database: Any, client: Any, planned: Any, part: Any) -> list[str]:
@@ -225,6 +231,7 @@ def _verify(database: Any, client: Any, planned: Any, part: Any) -> list[str]:
     )
     for each in found.money.clearing:
         shown = f"not compared: {each.why}" if each.in_books is None else f"{each.in_books} in QuickBooks"
+        shown += f", {each.unwritten} in {each.writes:,} writes that are not written yet" if each.writes else ""
         console.print(f"clearing {each.currency}: {each.at_stripe} at Stripe, {shown}", markup=False, soft_wrap=True)
     for finding in found.findings:
         errors.print(f"{finding.code}: {finding.subject}: {finding.detail}", style="red", markup=False, soft_wrap=True)

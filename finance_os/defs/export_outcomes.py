@@ -170,6 +170,7 @@ def _verification_metadata(outcome: Outcome, day: date) -> dict[str, Any]:
         "findings of the day": dg.MetadataValue.md(
             tables.findings_table(each for each in outcome.verified.findings if each.day == day)
         ),
+        "requests": tables.counted(Counter(outcome.verified.requests)),
     }
 
 
@@ -188,9 +189,12 @@ def _seen_metadata(outcome: Outcome) -> dict[str, Any]:
 def check_result(outcomes: Sequence[Outcome]) -> dg.AssetCheckResult:
     """Whether everything that was looked at agrees, of every business; and what was not compared, which fails nothing.
 
-    Of a business that was not verified it says so.
+    Of a business that was not verified it says so. What was found before and is open still keeps it failed, as a
+    warning: it has failed a run once, and the next one has nothing against what it did itself.
     """
-    wrong = [(each.business_id, finding) for each in outcomes if each.verified for finding in each.verified.findings]
+    verified = [(each.business_id, each.verified) for each in outcomes if each.verified]
+    now = [(business_id, finding) for business_id, each in verified for finding in each.findings]
+    wrong = [*now, *((business_id, finding) for business_id, each in verified for finding in each.open_still)]
     codes = Counter(f"{business_id} {finding.code}" for business_id, finding in wrong)
     looked_at = sum(each.verified.links.as_planned for each in outcomes if each.verified)
     uncompared = [f"{each.business_id}: {what}" for each in outcomes for what in _not_compared(each)]
@@ -203,7 +207,7 @@ def check_result(outcomes: Sequence[Outcome]) -> dg.AssetCheckResult:
         asset_key=VERIFICATION,
         check_name=AGREES.name,
         passed=not wrong,
-        severity=dg.AssetCheckSeverity.ERROR,
+        severity=dg.AssetCheckSeverity.ERROR if now or not wrong else dg.AssetCheckSeverity.WARN,
         description=f"{said} Not compared: {'; '.join(uncompared)}." if uncompared else said,
         metadata={
             **_named(outcomes, [_seen_metadata(each) if each.verified else {} for each in outcomes]),

@@ -75,18 +75,28 @@ def opening_table(opening: Iterable[Opening]) -> str:
 
 
 def clearing_table(clearing: Iterable[Clearing]) -> str:
-    """Each clearing account against Stripe's balance."""
+    """Each clearing account against Stripe's balance, and what of that is available."""
     rows = [
         (
             each.currency,
             in_table(each.account),
             f"{each.at_stripe:,f}",
             "–" if each.in_books is None else f"{each.in_books:,f}",
-            f"not compared: {each.why}" if each.in_books is None else "differs" if each.differs else "agrees",
+            _compared(each),
+            *("–" if part is None else f"{part:,f}" for part in (each.available, each.pending, each.in_transit)),
         )
         for each in clearing
     ]
-    return _table(("currency", "account", "Stripe's balance", "in QuickBooks", ""), rows, "No clearing account.")
+    apart = ("of it available", "pending", "on its way to the bank")
+    headings = ("currency", "account", "Stripe's balance", "in QuickBooks", "", *apart)
+    return _table(headings, rows, "No clearing account.")
+
+
+def _compared(clearing: Clearing) -> str:
+    if clearing.in_books is None:
+        return f"not compared: {clearing.why}"
+    left = f", with {clearing.unwritten:,f} of {clearing.writes:,} writes that are not written yet"
+    return ("differs" if clearing.differs else "agrees") + (left if clearing.writes else "")
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) -> str:

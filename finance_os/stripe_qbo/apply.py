@@ -31,19 +31,23 @@ from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import SourceError
 from finance_os.observability import happened
 from finance_os.readiness.policies import PolicyGated
-from finance_os.stripe_qbo import parts, states
+from finance_os.stripe_qbo import due, parts
 from finance_os.stripe_qbo.client import QuickBooksWriter
 from finance_os.stripe_qbo.grouping import waves
 from finance_os.stripe_qbo.guard import BATCH_SIZE
 from finance_os.stripe_qbo.holding import Ended
+from finance_os.stripe_qbo.kept import Kept
 from finance_os.stripe_qbo.parts import WHOLE, Part
 from finance_os.stripe_qbo.sending import Sender
-from finance_os.stripe_qbo.states import Kept
+from finance_os.stripe_qbo.waiting import Waiting
 
 BUSY_WAIT = 0.1
 BUSY_LOOKS = 20
 """Seconds between two looks at what another applier holds, and how often a run looks before it ends without it: one
 that died lets go as soon as the database has noticed."""
+
+_LEFT = (Ended.UNKNOWN, Ended.BUSY, Ended.WAITING)
+"""How a run leaves what a later one tries again."""
 
 _AT_A_TIME = 3_000
 """How many intents are looked at together: of more, more can share a batch."""
@@ -66,11 +70,23 @@ class Applied:
     stopped: SourceError | None = None
     requests: Mapping[str, int] = field(default_factory=dict)
 
+    def then(self, later: "Applied") -> "Applied":
+        """What this run and a later one over the same intents came to: what this one left, as the later one left it."""
+        settled = Counter({each: count for each, count in self.ended.items() if each not in _LEFT})
+        return Applied(
+            settled + later.ended,
+            self.not_as_planned + later.not_as_planned,
+            later.gated,
+            later.stopped,
+            dict(Counter(self.requests) + Counter(later.requests)),
+        )
+
     @property
     def finished(self) -> bool:
         """Whether everything that was planned is written."""
-        left = (Ended.FAILED, Ended.CONFLICTED, Ended.UNKNOWN, Ended.BUSY, Ended.WAITING)
-        return not (self.gated or self.stopped or any(self.ended[each] for each in left))
+        return not (
+            self.gated or self.stopped or any(self.ended[each] for each in (Ended.FAILED, Ended.CONFLICTED, *_LEFT))
+        )
 
 
 def apply(
@@ -84,20 +100,22 @@ def apply(
     together: int = BATCH_SIZE,
     part: Part = WHOLE,
     told: Callable[[Kept, Ended], None] | None = None,
+    waiting: Waiting | None = None,
 ) -> Applied:
     """Write the planned intents of a business to `realm`, in the order of their plan.
 
     Those of `part`, and whatever has to be written before them. What cannot be written (yet) is passed over, and what
     refers to it waits. At most `limit` intents are tried, if given; `told` hears how each try ended. Creates go in
     batches of at most `together` (1: each alone), and several `workers` send at once; the plan's order then holds for
-    what refers to one another only, and for a change of an object. Two appliers may run at once. Refusals, conflicts
-    and answers that are not as planned become finance exceptions. Raises what the database does; what the vendor does
-    is in the result.
+    what refers to one another only, and for a change of an object. `waiting` is how the run waits for lost batches that
+    may still be carried out: two minutes and a half at most if not given. Two appliers may run at once. Refusals,
+    conflicts and answers that are not as planned become finance exceptions. Raises what the database does; what the
+    vendor does is in the result.
     """
     if client.realm != realm:
         raise ValueError(f"the client is that of realm {client.realm}, not of {realm}")
     result = Applied()
-    sender = Sender(database, client)
+    sender = Sender(database, client, waiting or Waiting())
     before = Counter(client.sent())
     with database.transaction() as connection:
         part = parts.with_needed(connection, business_id, realm, part)
@@ -131,11 +149,12 @@ def apply(
     def pass_over_all(skip: list[int]) -> Counter[Ended]:
         """One pass in the plan's order; `skip` grows by what is not to be tried again in this run."""
         passed: Counter[Ended] = Counter()
+        left.clear()
         after: Kept | None = None
         while not over():
             room = _AT_A_TIME if limit is None else min(_AT_A_TIME, limit - result.ended.total())
             with database.transaction() as connection:
-                window = states.pending(connection, business_id, realm, after, skip, room, part)
+                window = due.pending(connection, business_id, realm, after, skip, room, part)
             if not window:
                 break
             after = window[-1]
@@ -147,10 +166,12 @@ def apply(
                     result.ended[ended] += 1
                 if ended is Ended.UNKNOWN:
                     skip.append(kept.intent_id)
+                elif ended is Ended.WAITING:
+                    left.add(kept.intent_id)
         return passed
 
     with ThreadPoolExecutor(workers) as pool:
-        skip: list[int] = []
+        skip, left = list[int](), set[int]()
         looks = BUSY_LOOKS
         while True:
             passed = pass_over_all(skip)
@@ -161,10 +182,10 @@ def apply(
                     break
                 looks -= 1
                 time.sleep(BUSY_WAIT)
-    result.ended += Counter({each: passed[each] for each in (Ended.BUSY, Ended.WAITING)})
     with database.transaction() as connection:
         # Left out of the passes: what waits for something that nobody is going to make.
-        result.ended += Counter({Ended.WAITING: states.count_stranded(connection, business_id, realm, part)})
+        left |= due.stranded(connection, business_id, realm, part)
+    result.ended += Counter({Ended.BUSY: passed[Ended.BUSY], Ended.WAITING: len(left)})
     result.not_as_planned = sender.not_as_planned
     result.requests = dict(Counter(client.sent()) - before)
     happened.requests_sent(business_id, result.requests)

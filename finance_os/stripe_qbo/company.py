@@ -6,8 +6,9 @@ from finance_os.evidence.businesses import Connection, active_connections
 from finance_os.evidence.database import Database
 from finance_os.sources.credentials import Credentials, find_credentials
 from finance_os.sources.kept_secrets import ConnectionSecrets
+from finance_os.sources.quickbooks.objects import CLIENT_ID as READING_CLIENT_ID
 from finance_os.sources.quickbooks.objects import REALM_ID
-from finance_os.stripe_qbo.client import NEEDED, OPTIONS
+from finance_os.stripe_qbo.authorization import NEEDED, OPTIONS
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ def company_of(database: Database, business_id: str) -> Company:
 def writing_credentials(database: Database, company: Company) -> Credentials:
     """The credentials that write to a company: from the same place as those that read, under names of their own.
 
-    Raises `CredentialsMissing` and `SourceError` as `find_credentials` does.
+    With them the reading side's client ID, which `connect` refuses to write with. Raises `CredentialsMissing` and
+    `SourceError` as `find_credentials` does.
     """
     kept = ConnectionSecrets(database, company.connection)
-    return find_credentials(company.connection.secret_reference, NEEDED, OPTIONS, kept)
+    return find_credentials(company.connection.secret_reference, NEEDED, [*OPTIONS, READING_CLIENT_ID], kept)

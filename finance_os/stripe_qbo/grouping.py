@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import groupby
 
 from finance_os.stripe_qbo.intent import LinkKey, Operation
-from finance_os.stripe_qbo.states import Kept
+from finance_os.stripe_qbo.kept import Kept
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,14 @@ class Place:
         """The place of an intent that was sent in a batch last; `None` where it was sent alone."""
         requestid, *rest = (kept.requestid or "").split("-")
         return cls(requestid, int(rest[0]), int(rest[1])) if len(rest) == 2 else None
+
+
+def is_whole(sent: Sequence[Kept]) -> bool:
+    """Whether these are all of one batch, in their places."""
+    places = [Place.of(kept) for kept in sent]
+    return all(each == Place(each.requestid, at, len(sent)) for at, each in enumerate(places) if each) and (
+        None not in places and len({each.requestid for each in places if each}) == 1
+    )
 
 
 def waves(window: Sequence[Kept], together: int) -> Iterator[list[list[Kept]]]:

@@ -10,9 +10,6 @@ from collections import Counter
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlsplit
 
-import httpx
-from typing_extensions import override
-
 from finance_os.evidence.canonical import Uncanonical, decode
 from finance_os.sources.guard import ForbiddenRequest
 from finance_os.stripe_qbo.intent import Operation
@@ -108,16 +105,3 @@ def _are_creates(content: bytes) -> bool:
             for item, (name,) in zip(items, what, strict=True)
         )
     )
-
-
-class GuardedTransport(httpx.HTTPTransport):
-    """The guard beneath the client."""
-
-    def __init__(self, guard: WriteGuard) -> None:
-        super().__init__()
-        self._guard = guard
-
-    @override
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self._guard.admit(request.method, str(request.url), request.read())
-        return super().handle_request(request)

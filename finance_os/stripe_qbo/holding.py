@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -11,11 +11,11 @@ from typing_extensions import override
 from finance_os.evidence.database import Database, DatabaseConnection
 from finance_os.readiness.external_actions import Action, begin_action
 from finance_os.readiness.policies import QBO_EXPORT
-from finance_os.stripe_qbo import links, states
+from finance_os.stripe_qbo import due, links, states
 from finance_os.stripe_qbo.intent import RAIL, LinkKey, Operation
+from finance_os.stripe_qbo.kept import Kept, reread
 from finance_os.stripe_qbo.links import Link
 from finance_os.stripe_qbo.lookup import ENTITIES, Entity
-from finance_os.stripe_qbo.states import Kept
 
 PATIENCE = "30min"
 """How long the database waits for a process that works on an intent and says nothing; then it is another one's turn."""
@@ -102,10 +102,6 @@ class Hold:
         assert self.kept.resolved is not None
         return self.kept.resolved
 
-    def after_sending(self, kept: Kept) -> "Hold":
-        """The same intent in its new state."""
-        return replace(self, kept=kept)
-
 
 @contextmanager
 def holding(database: Database, ended: dict[int, Ended]) -> Iterator[Holder]:
@@ -127,12 +123,12 @@ def take(holder: Holder, kept: Kept) -> Hold | Ended:
     ).fetchone()
     if row is None or not row["is_mine"]:
         return Ended.BUSY
-    kept = states.reread(lock, kept.intent_id)  # as the last who held it left it
+    kept = reread(lock, kept.intent_id)  # as the last who held it left it
     if kept.state not in ("planned", "sending"):
         return Ended.WITHDRAWN
     keys = {kept.intent.key, *kept.intent.depends_on}
     known = {each.key: each for each in links.read(lock, kept.business_id, kept.realm, map(str, keys))}
-    if not known.keys() >= set(kept.intent.depends_on) or states.waits_for_others(lock, kept):
+    if not known.keys() >= set(kept.intent.depends_on) or due.waits_for_others(lock, kept):
         return Ended.WAITING
     action = begin_action(side, kept.business_id, QBO_EXPORT.key, kept.action_key, kept.realm, kept.input_hash)
     if kept.state == "planned" and kept.intent.operation is Operation.CREATE and kept.intent.key in known:

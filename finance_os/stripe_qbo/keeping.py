@@ -4,8 +4,9 @@ from datetime import date
 
 from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import Finding, Severity
-from finance_os.stripe_qbo import findings, links, states
+from finance_os.stripe_qbo import findings, links
 from finance_os.stripe_qbo.intent import Intent, LinkKey
+from finance_os.stripe_qbo.kept import kept_for_later
 from finance_os.stripe_qbo.mapping.drafts import Adopted
 from finance_os.stripe_qbo.planning import Plan
 from finance_os.stripe_qbo.store import PayloadConflict, Put, put_plan
@@ -85,7 +86,7 @@ def up_to(
             break
         admitted.append(intent)
     taken = {(each.key, each.operation) for each in admitted}
-    later = states.kept_for_later(database, business_id, realm, through)
+    later = kept_for_later(database, business_id, realm, through)
     needed = {key for each in admitted for key in each.depends_on}
     adoptions = {key: adopted for key, adopted in plan.adoptions.items() if key in needed}
     return (*admitted, *(each for each in later if (each.key, each.operation) not in taken)), adoptions

@@ -1,6 +1,5 @@
-"""The states of kept intents: what is to be sent next, what was sent, and what became of it."""
+"""The states of kept intents: what was sent, what became of it, and how far that makes a business's export."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -10,7 +9,8 @@ from psycopg import sql
 
 from finance_os.evidence.canonical import canonical_json, decode
 from finance_os.evidence.database import Database, DatabaseConnection
-from finance_os.stripe_qbo.intent import CORRECTS, RAIL, Intent, LinkKey, Operation
+from finance_os.stripe_qbo.intent import RAIL, LinkKey, Operation
+from finance_os.stripe_qbo.kept import Kept, reread
 from finance_os.stripe_qbo.parts import IN_PART, WHOLE, Part
 
 _WRITTEN_CODES = ["qbo_object_doubled", "qbo_object_missing", "qbo_link_conflict"]
@@ -23,161 +23,11 @@ it is looked up before anything else, and no other version takes its place."""
 
 
 @dataclass(frozen=True)
-class Kept:
-    """An intent as it is kept. `resolved` is what was sent under `requestid`, once there is one."""
-
-    intent_id: int
-    business_id: str
-    realm: str
-    intent: Intent
-    input_hash: str
-    version: int
-    state: str
-    requestid: str | None
-    resolved: Mapping[str, Any] | None
-    refusals: int
-    due: date
-    place: int
-
-    @property
-    def action_key(self) -> str:
-        """What the external action of this intent is known by."""
-        return f"{RAIL}:{self.realm}:{self.intent.key}:{self.intent.operation.value}:{self.version}"
-
-    def request_id(self, resolved: Mapping[str, Any]) -> str:
-        """The `requestid` of sending `resolved`: the same for the same, so that QuickBooks knows a repetition.
-
-        At most 36 characters, which QuickBooks takes everywhere. After a refusal it is another one.
-        """
-        what = [self.business_id, self.realm, self.action_key, self.refusals, resolved]
-        return hashlib.sha256(canonical_json(what)).hexdigest()[:36]
-
-
-@dataclass(frozen=True)
 class Expected:
     """What the applied intents of a key have made of its object: its properties, or that it is void."""
 
     fields: Mapping[str, Any]
     is_void: bool
-
-
-def pending(
-    connection: DatabaseConnection,
-    business_id: str,
-    realm: str,
-    after: Kept | None,
-    skip: Sequence[int],
-    limit: int,
-    part: Part = WHOLE,
-) -> list[Kept]:
-    """The next intents of a part to be sent, in the plan's order, behind `after`.
-
-    Those are left out that refer to something which is neither linked nor to be made.
-    """
-    query = sql.SQL(
-        """
-        SELECT intent.*, intent.payload::text AS payload_text, intent.resolved::text AS resolved_text
-        FROM finance_os.intents AS intent
-        WHERE business_id = %(business_id)s AND rail = %(rail)s AND realm = %(realm)s
-          AND state IN ('planned', 'sending') AND intent_id <> ALL (%(skip)s::bigint[]) AND {part}
-          AND (%(after)s::bigint IS NULL OR (due, place, intent_id) > (%(due)s, %(place)s, %(after)s))
-          AND NOT EXISTS (
-              SELECT FROM unnest(intent.depends_on) AS needed (key)
-              WHERE NOT EXISTS (SELECT FROM finance_os.links AS link
-                                WHERE link.business_id = intent.business_id AND link.rail = intent.rail
-                                  AND link.realm = intent.realm AND link.key = needed.key)
-                AND NOT EXISTS (SELECT FROM finance_os.intents AS other
-                                WHERE other.business_id = intent.business_id AND other.rail = intent.rail
-                                  AND other.realm = intent.realm AND other.key = needed.key
-                                  AND other.operation = 'create' AND other.state IN ('planned', 'sending')))
-        ORDER BY due, place, intent_id LIMIT %(limit)s
-        """
-    ).format(part=IN_PART)
-    rows = connection.execute(
-        query,
-        {
-            "business_id": business_id,
-            "rail": RAIL,
-            "realm": realm,
-            "skip": list(skip),
-            "after": after.intent_id if after else None,
-            "due": after.due if after else None,
-            "place": after.place if after else None,
-            "limit": limit,
-            **part.parameters,
-        },
-    )
-    return [_kept(row) for row in rows]
-
-
-def count_stranded(connection: DatabaseConnection, business_id: str, realm: str, part: Part = WHOLE) -> int:
-    """How many planned intents of a part refer to something that is neither linked nor to be made."""
-    query = sql.SQL(
-        """
-        SELECT count(*) AS stranded FROM finance_os.intents AS intent
-        WHERE business_id = %(business_id)s AND rail = %(rail)s AND realm = %(realm)s AND state = 'planned' AND {part}
-          AND EXISTS (
-              SELECT FROM unnest(intent.depends_on) AS needed (key)
-              WHERE NOT EXISTS (SELECT FROM finance_os.links AS link
-                                WHERE link.business_id = intent.business_id AND link.rail = intent.rail
-                                  AND link.realm = intent.realm AND link.key = needed.key)
-                AND NOT EXISTS (SELECT FROM finance_os.intents AS other
-                                WHERE other.business_id = intent.business_id AND other.rail = intent.rail
-                                  AND other.realm = intent.realm AND other.key = needed.key
-                                  AND other.operation = 'create' AND other.state IN ('planned', 'sending')))
-        """
-    ).format(part=IN_PART)
-    row = connection.execute(
-        query, {"business_id": business_id, "rail": RAIL, "realm": realm, **part.parameters}
-    ).fetchone()
-    assert row is not None
-    return row["stranded"]
-
-
-def waits_for_others(connection: DatabaseConnection, kept: Kept) -> bool:
-    """Whether a change has to wait: its object is still needed, as it is, by what stands before it in the plan.
-
-    That is what refers to it, and an update of it before a void.
-    """
-    if kept.intent.operation is Operation.CREATE:
-        return False
-    row = connection.execute(
-        """
-        SELECT EXISTS (
-            SELECT FROM finance_os.intents AS other
-            WHERE business_id = %(business_id)s AND rail = %(rail)s AND realm = %(realm)s
-              AND state IN ('planned', 'sending', 'failed', 'conflicted') AND depends_on @> %(keys)s::text[]
-              AND intent_id <> %(intent_id)s
-              AND CASE WHEN key = %(key)s THEN operation = 'update' AND %(is_void)s
-                       ELSE (due, place, intent_id) < (%(due)s, %(place)s, %(intent_id)s) END) AS so
-        """,
-        {
-            "business_id": kept.business_id,
-            "rail": RAIL,
-            "realm": kept.realm,
-            "key": str(kept.intent.key),
-            "keys": [str(kept.intent.key)],
-            "is_void": kept.intent.operation is Operation.VOID,
-            "due": kept.due,
-            "place": kept.place,
-            "intent_id": kept.intent_id,
-        },
-    ).fetchone()
-    assert row is not None
-    return row["so"]
-
-
-def reread(connection: DatabaseConnection, intent_id: int) -> Kept:
-    """An intent as it is now."""
-    row = connection.execute(
-        """
-        SELECT intent.*, intent.payload::text AS payload_text, intent.resolved::text AS resolved_text
-        FROM finance_os.intents AS intent WHERE intent_id = %s
-        """,
-        (intent_id,),
-    ).fetchone()
-    assert row is not None
-    return _kept(row)
 
 
 def begin_sending(
@@ -338,6 +188,18 @@ def unsettled(connection: DatabaseConnection, business_id: str, realm: str, key:
     return row["so"]
 
 
+def unanswered(database: Database, business_id: str, realm: str, keys: Iterable[str]) -> set[str]:
+    """Those of `keys` that have a write without an answer, or in conflict over what it made."""
+    query = sql.SQL(
+        """
+        SELECT DISTINCT key FROM finance_os.intents
+        WHERE business_id = %s AND rail = %s AND realm = %s AND key = ANY (%s) AND (state = 'sending' OR {was_written})
+        """
+    ).format(was_written=WAS_WRITTEN)
+    with database.transaction() as connection:
+        return {row["key"] for row in connection.execute(query, (business_id, RAIL, realm, list(keys)))}
+
+
 def retry(database: Database, business_id: str, realm: str, part: Part = WHOLE) -> int:
     """Plan again what of a part was refused or in conflict, after its cause was put right; how many that were.
 
@@ -357,19 +219,6 @@ def retry(database: Database, business_id: str, realm: str, part: Part = WHOLE) 
             query,
             {"business_id": business_id, "rail": RAIL, "realm": realm, "written": _WRITTEN_CODES, **part.parameters},
         ).rowcount
-
-
-def kept_for_later(database: Database, business_id: str, realm: str, through: date) -> list[Intent]:
-    """The intents that were never written and are due after `through`, in the plan's order."""
-    rows = database.fetch(
-        """
-        SELECT intent.*, intent.payload::text AS payload_text, NULL AS resolved_text FROM finance_os.intents AS intent
-        WHERE business_id = %s AND rail = %s AND realm = %s AND state IN ('planned', 'failed', 'conflicted')
-          AND due > %s ORDER BY due, place, intent_id
-        """,
-        (business_id, RAIL, realm, through),
-    )
-    return [_kept(row).intent for row in rows]
 
 
 def by_day(database: Database, business_id: str, realm: str, part: Part = WHOLE) -> list[dict[str, Any]]:
@@ -396,33 +245,4 @@ def counts(database: Database, business_id: str) -> list[dict[str, Any]]:
         WHERE business_id = %s AND rail = %s GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
         """,
         (business_id, RAIL),
-    )
-
-
-def _kept(row: Mapping[str, Any]) -> Kept:
-    payload = decode(row["payload_text"])
-    corrects = payload.pop(CORRECTS, {})
-    intent = Intent(
-        key=LinkKey(row["stripe_object"], row["stripe_id"], row["role"]),
-        operation=Operation(row["operation"]),
-        entity=row["entity"],
-        payload=payload,
-        dated=row["dated"],
-        marker=row["marker"],
-        evidence=row["evidence"],
-        corrects=corrects,
-    )
-    return Kept(
-        row["intent_id"],
-        row["business_id"],
-        row["realm"],
-        intent,
-        row["input_hash"],
-        row["version"],
-        row["state"],
-        row["requestid"],
-        decode(row["resolved_text"]) if row["resolved_text"] is not None else None,
-        row["refusals"],
-        row["due"],
-        row["place"],
     )

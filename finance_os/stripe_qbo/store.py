@@ -72,6 +72,13 @@ class Put:
         """How many intents met with `what`."""
         return self.unchanged if what is What.UNCHANGED else sum(each.what is what for each in self.changes)
 
+    def then(self, later: "Put") -> "Put":
+        """What putting this plan and then a later one came to: what was refused, as the later one says it."""
+        changes = *(each for each in self.changes if each.what is not What.CONFLICT), *later.changes
+        intents = later.unchanged + sum(each.what is not What.WITHDRAWN for each in later.changes)
+        touched = {(each.key, each.operation) for each in changes if each.what is not What.WITHDRAWN}
+        return Put(changes, intents - len(touched))
+
     @property
     def conflicts(self) -> tuple[Change, ...]:
         """The intents that were refused."""

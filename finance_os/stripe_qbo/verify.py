@@ -149,12 +149,12 @@ def _judge(
             shown = held.get(link.qbo_id)
             planned = expected.get(str(link.key))
             found = [] if shown is None or planned is None else differs(planned, shown)
-            token = link.sync_token if shown is None else str(shown["SyncToken"])
             is_as_planned = shown is not None and planned is not None and not found
-            # Who has written to it since it was read, or is about to, has made it look otherwise than expected.
-            if not links.seen(connection, business_id, realm, link, token, as_planned=is_as_planned) or (
-                (found or shown is None) and states.unsettled(connection, business_id, realm, link.key)
-            ):
+            # Who has written to it since it was read, or is about to, has made it look otherwise than expected: that
+            # version was not judged, and does not become the known one.
+            is_unsettled = (found or shown is None) and states.unsettled(connection, business_id, realm, link.key)
+            token = link.sync_token if shown is None or is_unsettled else str(shown["SyncToken"])
+            if not links.seen(connection, business_id, realm, link, token, as_planned=is_as_planned) or is_unsettled:
                 verified.unsettled += 1
             elif shown is None:
                 verified.findings.append(gone(link, day))

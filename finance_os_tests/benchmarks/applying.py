@@ -17,12 +17,13 @@ from finance_os.evidence.database import Database
 from finance_os.readiness.policies import QBO_EXPORT
 from finance_os.sandbox.process import Running, running_sandbox
 from finance_os.sources.credentials import Credentials
-from finance_os.stripe_qbo import client
 from finance_os.stripe_qbo.apply import apply
-from finance_os.stripe_qbo.client import BATCHES_A_MINUTE, QuickBooksWriter
+from finance_os.stripe_qbo.client import QuickBooksWriter
+from finance_os.stripe_qbo.connecting import connect
 from finance_os.stripe_qbo.guard import BATCH_SIZE
 from finance_os.stripe_qbo.intent import Intent
 from finance_os.stripe_qbo.lookup import ENTITIES
+from finance_os.stripe_qbo.pacing import BATCHES_A_MINUTE
 from finance_os.stripe_qbo.store import put_plan
 from finance_os_tests.benchmarks.figures import Figure, seconds
 from finance_os_tests.readiness.approvers import approve_policy
@@ -91,7 +92,7 @@ def _writer(sandbox: Running) -> Iterator[QuickBooksWriter]:
         **{f"FINANCE_OS_QUICKBOOKS_WRITE_{name.upper()}": value for name, value in given.items()},
         **{name: value for name, value in sandbox.env.items() if name.startswith("FINANCE_OS_QUICKBOOKS")},
     }
-    with client.connect(Credentials(values, MemorySecrets()), sandbox.env["FINANCE_OS_QUICKBOOKS_REALM_ID"]) as writer:
+    with connect(Credentials(values, MemorySecrets()), sandbox.env["FINANCE_OS_QUICKBOOKS_REALM_ID"]) as writer:
         yield writer
 
 

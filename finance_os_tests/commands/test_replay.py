@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -23,24 +24,16 @@ from finance_os.sources.sealing import new_key
 from finance_os_tests.readiness.approvers import approve_policy
 from finance_os_tests.stripe_qbo.books import Books, Loss
 from finance_os_tests.stripe_qbo.mapping.worlds import START
-from finance_os_tests.stripe_qbo.staged import LAST, RULES, company, copy_of, environment, staged_database
+from finance_os_tests.stripe_qbo.staged import LAST, RULES, company, environment, fall_due_later, invoice_of
 
 Run = Callable[..., Result]
 WHOLE = ("--from", str(START), "--to", str(LAST))
 FIRST_WEEKS = START + timedelta(days=10)
 
 
-@pytest.fixture(scope="module")
-def staged_name(server_url: str, template_name: str) -> Iterator[str]:
-    with staged_database(server_url, template_name) as name:
-        yield name
-
-
 @pytest.fixture
-def database(server_url: str, staged_name: str) -> Iterator[Database]:
-    """A fresh database in which a company is staged for two businesses."""
-    with copy_of(server_url, staged_name) as found:
-        yield found
+def database(staged: Database) -> Database:
+    return staged
 
 
 @pytest.fixture
@@ -81,6 +74,17 @@ def states(database: Database) -> Counter[str]:
     return Counter(row["state"] for row in rows)
 
 
+def clearing_of(shown: Result) -> tuple[Decimal, Decimal, Decimal]:
+    """What is said of clearing: Stripe's balance, what QuickBooks holds, and by how much that will still rise."""
+    [line] = [line for line in shown.output.splitlines() if line.startswith("clearing usd: ")]
+    found = re.fullmatch(
+        r"clearing usd: (\S+) at Stripe, (\S+) in QuickBooks(?:, (\S+) in \d+ writes that are not written yet)?", line
+    )
+    assert found is not None, line
+    at_stripe, in_books, left = found.groups()
+    return Decimal(at_stripe), Decimal(in_books), Decimal(left or 0)
+
+
 def test_a_window_is_planned_written_and_verified(books: Books, database: Database, run: Run) -> None:
     approve_policy(database, "acme", QBO_EXPORT.key, scope=books.realm)
     dry = run(*WHOLE, "--dry-run")
@@ -94,7 +98,11 @@ def test_a_window_is_planned_written_and_verified(books: Books, database: Databa
     assert set(written) == {"applied"}
     assert f"{written['applied']} of {written['applied']}" in part.output
     assert f"{written['applied']} objects are as planned" in part.output
-    assert "not compared" in part.output  # what comes later moves clearing too
+    # What comes later moves clearing too, and is known to the cent.
+    assert "not compared" not in part.output
+    at_stripe, in_books, left = clearing_of(part)
+    assert left != 0
+    assert in_books + left == at_stripe
     [row] = database.fetch("SELECT max(dated) AS last FROM finance_os.intents")
     assert row["last"] <= FIRST_WEEKS
 
@@ -105,6 +113,7 @@ def test_a_window_is_planned_written_and_verified(books: Books, database: Databa
     assert "payouts equal their deposits" in rest.output
     [clearing] = [line for line in rest.output.splitlines() if line.startswith("clearing usd")]
     assert "not compared" not in clearing
+    assert clearing_of(rest) == (at_stripe, at_stripe, 0)
     writes = books.before.writes
     again = run(*WHOLE)
     assert (again.exit_code, books.before.writes) == (0, writes), again.output
@@ -140,6 +149,19 @@ def test_interrupted_it_goes_on_where_it_was(books: Books, database: Database, r
     assert set(states(database)) == {"applied"}
     linked = database.fetch("SELECT entity, qbo_id FROM finance_os.links")
     assert len({(row["entity"], row["qbo_id"]) for row in linked}) == len(linked) == _made(books)
+
+
+def test_a_change_that_waits_for_an_answer_is_written_by_the_command_that_learns_it(
+    books: Books, database: Database, run: Run
+) -> None:
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=books.realm)
+    books.before.losses = deque([None, *[Loss.BEFORE] * 3])
+    assert run(*WHOLE).exit_code == 1
+    stripe_id, due = fall_due_later(database, books)
+    again = run(*WHOLE)
+    assert again.exit_code == 0, again.output
+    assert set(states(database)) == {"applied"}
+    assert invoice_of(database, books, stripe_id)["DueDate"] == str(due)
 
 
 def _made(books: Books) -> int:

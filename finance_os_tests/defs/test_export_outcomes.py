@@ -3,6 +3,8 @@
 from datetime import date
 from decimal import Decimal
 
+import pytest
+
 from finance_os.defs.export_outcomes import Outcome, check_result
 from finance_os.defs.refusals import Refusal
 from finance_os.evidence.extraction import Finding, Severity
@@ -48,6 +50,20 @@ def test_the_figures_that_were_compared_are_shown_of_each_business() -> None:
     assert shown["acme: objects"].value == "3 as planned, 1 adopted ones are there, 0 are being written"
     assert "| usd | Stripe Clearing | 7 | 7 | agrees |" in str(shown["acme: clearing"].value)
     assert "clearing" in check_result([verified("acme", Verified(), SAME)]).metadata
+
+
+@pytest.mark.parametrize(
+    ("unwritten", "told"),
+    [
+        ("-3.50", "agrees, with -3.50 of 1,200 writes that are not written yet"),
+        ("2", "differs, with 2 of 1,200 writes that are not written yet"),
+    ],
+    ids=["agrees", "differs"],
+)
+def test_what_is_not_written_yet_is_told_of_clearing(unwritten: str, told: str) -> None:
+    held = Clearing("usd", "Clearing", Decimal("7.00"), Decimal("10.50"), unwritten=Decimal(unwritten), writes=1_200)
+    shown = check_result([verified("acme", Verified(as_planned=3), held)]).metadata
+    assert f"| usd | Clearing | 7.00 | 10.50 | {told} |" in str(shown["clearing"].value)
 
 
 def test_what_was_not_compared_is_said_beside_what_differs() -> None:

@@ -19,15 +19,17 @@ from finance_os.sandbox.faults import Faults, Rule
 from finance_os.sandbox.quickbooks.app import Throttle
 from finance_os.sources.guard import ForbiddenRequest
 from finance_os.stripe_qbo import links
+from finance_os.stripe_qbo.answers import Refused, UnknownAnswer, Written
 from finance_os.stripe_qbo.apply import Applied, apply
-from finance_os.stripe_qbo.client import Refused, UnknownAnswer, Written
+from finance_os.stripe_qbo.due import pending
 from finance_os.stripe_qbo.grouping import waves
 from finance_os.stripe_qbo.guard import WriteGuard
 from finance_os.stripe_qbo.holding import Ended
 from finance_os.stripe_qbo.intent import Intent, Operation
 from finance_os.stripe_qbo.lookup import ENTITIES
-from finance_os.stripe_qbo.states import pending, retry
+from finance_os.stripe_qbo.states import retry
 from finance_os.stripe_qbo.store import put_plan
+from finance_os.stripe_qbo.waiting import Waiting
 from finance_os_tests.readiness.approvers import approve_policy
 from finance_os_tests.stripe_qbo.books import QUICK, Books, Loss, books, customer, intent, invoice, payment, story
 
@@ -82,10 +84,11 @@ def company(served: tuple[Books, Edited], database: Database, acme: Connection) 
 
 
 def run(database: Database, company: Books, longest: float | None = None, read: float = 5, **how: Any) -> Applied:
+    """Apply, without waiting for anything unless a test says how."""
     with company.writer(replace(QUICK, read=read)) as writer:
         if longest is not None:
             writer.longest_request = longest
-        return apply(database, writer, "acme", company.realm, **how)
+        return apply(database, writer, "acme", company.realm, **{"waiting": Waiting(at_most=0), **how})
 
 
 def customers(prefix: str, count: int) -> list[Intent]:

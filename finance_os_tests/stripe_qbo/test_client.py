@@ -16,7 +16,9 @@ from finance_os.sources.kept_secrets import ConnectionSecrets
 from finance_os.sources.quickbooks.client import connect as connect_reader
 from finance_os.sources.quickbooks.faults import QuickBooksFailure
 from finance_os.sources.sealing import EncryptionKeys, new_key
-from finance_os.stripe_qbo.client import NEEDED, NotSent, Refused, UnknownAnswer, connect
+from finance_os.stripe_qbo.answers import NotSent, Refused, UnknownAnswer
+from finance_os.stripe_qbo.authorization import NEEDED
+from finance_os.stripe_qbo.connecting import connect
 from finance_os.stripe_qbo.guard import WriteGuard
 from finance_os.stripe_qbo.intent import Operation
 from finance_os.stripe_qbo.lookup import ENTITIES

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from finance_os.evidence.businesses import Connection
 from finance_os.evidence.canonical import payload_hash
 from finance_os.evidence.database import Database
-from finance_os.stripe_qbo import states, store
+from finance_os.stripe_qbo import due, states, store
+from finance_os.stripe_qbo.bodies import resolve
 from finance_os.stripe_qbo.intent import Intent, LinkKey, Operation
+from finance_os.stripe_qbo.kept import Kept, reread
 from finance_os.stripe_qbo.lookup import Unfit
-from finance_os.stripe_qbo.sending import resolve
 from finance_os.stripe_qbo.states import counts, retry
 from finance_os.stripe_qbo.store import PayloadConflict, What, compare_plan, put_plan
 from finance_os.stripe_qbo.written import written
@@ -67,10 +68,27 @@ def test_a_kept_intent_is_the_planned_one_exactly(database: Database) -> None:
     wanted = replace(wanted, evidence={"invoice:in_1": "ab" * 32})
     put_plan(database, "acme", REALM, [customer("cus_1"), wanted])
     with database.transaction() as connection:
-        kept = states.reread(connection, rows(database, "intent_id")[1]["intent_id"])
+        kept = reread(connection, rows(database, "intent_id")[1]["intent_id"])
     assert (kept.intent, kept.input_hash) == (wanted, wanted.input_hash)
     assert kept.intent.input_hash == wanted.input_hash
     assert str(kept.intent.payload["Line"][0]["Amount"]) == "0.10"
+
+
+def test_two_plans_one_after_the_other_come_to_what_both_changed(database: Database) -> None:
+    first = put_plan(database, "acme", REALM, [customer("cus_1"), customer("cus_2")])
+    same = put_plan(database, "acme", REALM, [customer("cus_1"), customer("cus_2")])
+    assert first.then(same) == first
+    more = put_plan(database, "acme", REALM, [customer(f"cus_{number}") for number in (1, 2, 3)])
+    assert whats(first.then(more)) == [What.NEW] * 3
+    assert (same.then(more).count(What.NEW), same.then(more).unchanged) == (1, 2)
+    # What is refused is told once, as the later one says it.
+    force(database, "sending", "cus_1")
+    other = customer("cus_1", CompanyName="Other")
+    with pytest.raises(PayloadConflict) as refused:
+        put_plan(database, "acme", REALM, [other, customer("cus_2")])
+    assert len(refused.value.put.then(refused.value.put).conflicts) == 1
+    assert refused.value.put.then(same).conflicts == ()
+    assert first.then(refused.value.put).unchanged == 0
 
 
 @pytest.mark.parametrize(
@@ -262,10 +280,10 @@ def test_what_is_pending_comes_in_the_plans_order(database: Database) -> None:
     put_plan(database, "acme", REALM, [late, invoice("in_1", "cus_1"), stranded, customer("cus_1"), customer("cus_0")])
     force(database, "sending", "cus_0")
 
-    def pending(skip: Sequence[int] = (), after: states.Kept | None = None) -> list[states.Kept]:
+    def pending(skip: Sequence[int] = (), after: Kept | None = None) -> list[Kept]:
         with database.transaction() as connection:
-            assert states.count_stranded(connection, "acme", REALM) == 1
-            return states.pending(connection, "acme", REALM, after, skip, 10)
+            assert len(due.stranded(connection, "acme", REALM)) == 1
+            return due.pending(connection, "acme", REALM, after, skip, 10)
 
     found = pending()
     assert [each.intent.key.stripe_id for each in found] == ["cus_late", "in_1", "cus_1", "cus_0"]
@@ -282,7 +300,7 @@ def test_a_change_waits_for_what_stands_before_it(database: Database) -> None:
     def waiting() -> list[bool]:
         with database.transaction() as connection:
             return [
-                states.waits_for_others(connection, states.reread(connection, row["intent_id"]))
+                due.waits_for_others(connection, reread(connection, row["intent_id"]))
                 for row in rows(database, "intent_id")
             ]
 
@@ -310,7 +328,7 @@ def test_the_dates_of_what_was_sent_are_told(database: Database) -> None:
 def test_a_refusal_gives_the_next_try_another_requestid(database: Database) -> None:
     put_plan(database, "acme", REALM, [customer("cus_1")])
     with database.transaction() as connection:
-        (kept,) = states.pending(connection, "acme", REALM, None, [], 1)
+        (kept,) = due.pending(connection, "acme", REALM, None, [], 1)
         sent = {"DisplayName": "A"}
         first = states.begin_sending(connection, kept, sent)
         assert first is not None
@@ -323,7 +341,7 @@ def test_a_refusal_gives_the_next_try_another_requestid(database: Database) -> N
         states.settle(connection, again, "failed", "refused_6000")
     assert retry(database, "acme", REALM) == 1
     with database.transaction() as connection:
-        (kept,) = states.pending(connection, "acme", REALM, None, [], 1)
+        (kept,) = due.pending(connection, "acme", REALM, None, [], 1)
         second = states.begin_sending(connection, kept, sent)
     assert second is not None
     assert second.requestid != first.requestid
@@ -425,7 +443,7 @@ def test_what_an_update_corrects_is_kept_with_it_and_not_sent(database: Database
     assert [each.corrects for each in put.changes] == [("CompanyName", "Notes")]
     assert "corrects CompanyName, Notes" in str(put.changes[0])
     with database.transaction() as connection:
-        kept = states.reread(connection, rows(database, "intent_id")[-1]["intent_id"])
+        kept = reread(connection, rows(database, "intent_id")[-1]["intent_id"])
     assert (kept.intent, kept.input_hash) == (named, named.input_hash)
     assert kept.intent.payload == {"CompanyName": "B"}
     # The same again is the same; without what it corrects it would be another one.

@@ -1,4 +1,5 @@
-"""A worker that applies intents in a process of its own, and is killed at an appointed moment.
+"""Workers in processes of their own: one that applies intents and is killed at an appointed moment, and one that asks
+QuickBooks whenever others do.
 
 Moments are counted before and after each statement to the database and each request to QuickBooks.
 """
@@ -8,6 +9,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from threading import Barrier
 from typing import Any
 
 import psycopg
@@ -19,8 +21,10 @@ from finance_os.evidence.database import Database, DatabaseConnection
 from finance_os.sources.credentials import Credentials
 from finance_os.sources.kept_secrets import ConnectionSecrets
 from finance_os.sources.sealing import EncryptionKeys
-from finance_os.stripe_qbo import client
 from finance_os.stripe_qbo.apply import apply
+from finance_os.stripe_qbo.company import company_of, writing_credentials
+from finance_os.stripe_qbo.connecting import connect
+from finance_os.stripe_qbo.lookup import ENTITIES
 from finance_os_tests.stripe_qbo.books import QUICK
 
 
@@ -28,7 +32,8 @@ from finance_os_tests.stripe_qbo.books import QUICK
 class Orders:
     """What to apply where, and at which moment to die (counted from 1; 0 is never).
 
-    `report`, if given, is a file that the number of moments is written to at the end.
+    `report`, if given, is a file that the number of moments is written to at the end, followed by the numbers of those
+    around requests.
     """
 
     url: str
@@ -48,9 +53,12 @@ class Fate:
     def __init__(self, strike: int) -> None:
         self.strike = strike
         self.moments = 0
+        self.around_requests: list[int] = []
 
-    def moment(self) -> None:
+    def moment(self, of_request: bool = False) -> None:
         self.moments += 1
+        if of_request:
+            self.around_requests.append(self.moments)
         if self.moments == self.strike:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -80,15 +88,15 @@ def main(orders: Orders) -> None:
     ]
     kept = ConnectionSecrets(database, connection, lambda: EncryptionKeys(orders.key))
     patience = replace(QUICK, read=5)
-    with client.connect(Credentials(orders.values, kept), orders.realm, patience) as writer:
+    with connect(Credentials(orders.values, kept), orders.realm, patience) as writer:
         # The sandbox does what it was asked for at once, or not at all.
         writer.longest_request = 0
         usual = writer.http.request
 
         def request(*args: Any, **kwargs: Any) -> Any:
-            fate.moment()
+            fate.moment(of_request=True)
             answer = usual(*args, **kwargs)
-            fate.moment()
+            fate.moment(of_request=True)
             return answer
 
         writer.http.request = request
@@ -97,7 +105,23 @@ def main(orders: Orders) -> None:
         )
     if orders.report:
         with open(orders.report, "w") as report:
-            report.write(str(fate.moments))
+            report.write(" ".join(map(str, (fate.moments, *fate.around_requests))))
     if not result.finished:
         sys.stderr.write(f"{result}\n")
     os._exit(0 if result.finished else 3)
+
+
+def ask_together(url: str, business_id: str, environment: Mapping[str, str], rounds: int, all_of_them: Barrier) -> None:
+    """Ask QuickBooks as the writing side of a business, in each round at the same time as everybody at the barrier."""
+    os.environ.update(environment)
+    try:
+        database = Database(url)
+        company = company_of(database, business_id)
+        with connect(writing_credentials(database, company), company.realm, replace(QUICK, read=30)) as writer:
+            for _ in range(rounds):
+                all_of_them.wait(60)
+                writer.query(ENTITIES["Customer"], {"DisplayName": "Nobody"})
+                all_of_them.wait(60)
+    except BaseException:
+        all_of_them.abort()
+        raise

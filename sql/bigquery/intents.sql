@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS finance_os.intents (
   `plan_run` STRING NOT NULL OPTIONS (description = "Who planned it: a Dagster run, or the command line."),
   `due` DATE NOT NULL OPTIONS (description = "The latest date in its plan up to it: by due and then by place, the intents of one plan are in the plan's order."),
   `place` INT64 NOT NULL OPTIONS (description = "Where it stands in the last plan that had it."),
-  `state` STRING NOT NULL OPTIONS (description = "planned: not sent; sending: committed before the call, its answer unknown; applied: the object is linked; failed: refused, nothing was written; conflicted: something else stands in its place, nothing was written; superseded: another version, or the plan's silence, took its place before it was sent."),
+  `state` STRING NOT NULL OPTIONS (description = "planned: not sent; sending: committed before the call, its answer unknown; applied: the object is linked; failed: refused, nothing was written; conflicted: something else stands in its place, nothing more is written, and its code says over what: a create with qbo_object_doubled, qbo_object_missing or qbo_link_conflict was written; superseded: another version, or the plan's silence, took its place before it was sent."),
   `requestid` STRING OPTIONS (description = "What QuickBooks knows a repetition of the request by."),
   `resolved` JSON OPTIONS (description = "What is sent, with every ID in its place; the same as long as its requestid."),
   `refusals` INT64 NOT NULL OPTIONS (description = "How often it was refused for good; each gives the next try another requestid."),

@@ -34,8 +34,9 @@ from finance_os.evidence.windows import Days, day_of
 from finance_os.readiness.hardening import PRODUCTION_HARDENING
 from finance_os.settings import settings
 from finance_os.sources.credentials import CredentialsMissing
+from finance_os.stripe_qbo import catching_up
 from finance_os.stripe_qbo import export as exporting
-from finance_os.stripe_qbo.export import GATED, Export, GateOf, NotExported
+from finance_os.stripe_qbo.export import GATED, Export, GateOf, NotExported, Planned
 from finance_os.stripe_qbo.holding import Ended
 from finance_os.stripe_qbo.parts import Part
 from finance_os.stripe_qbo.stripe_evidence import OBJECT_TYPES
@@ -258,13 +259,39 @@ def _steps(
     with database.connection() as opened:
         began = DatabaseClock.read(opened).now()
     asked, last = _asked(export, days, began)
-    planned = exporting.plan_and_keep(database, export, run=run_id, first=days.first, last=asked, gate_of=gate_of)
-    outcome.planned, outcome.gated = planned, not exporting.approved(database, export)
+
+    def plan() -> Planned:
+        return exporting.plan_and_keep(database, export, run=run_id, first=days.first, last=asked, gate_of=gate_of)
+
+    planned = plan()
+    outcome.gated = not exporting.approved(database, export)
+    _tell_of_plan(planned, outcome, days, refuse)
+    if outcome.gated or not wanted & {OBJECTS, VERIFICATION}:
+        return
+    part = Part(None if config.overdue else days.first, last)
+    with exporting.writer(database, export) as client:
+        if OBJECTS in wanted:
+            planned, outcome.applied = catching_up.write(database, client, planned, part, plan, workers=config.workers)
+            if planned is not outcome.planned:
+                outcome.refusals.clear()
+                _tell_of_plan(planned, outcome, days, refuse)
+            if outcome.applied.gated:
+                outcome.gated = True  # revoked meanwhile: what was written before is written
+                return
+            _tell_of_left(database, export, exporting.admitted(planned, part), outcome, refuse)
+        if VERIFICATION in wanted:
+            looked_at = Part(days.first, exporting.admitted(planned, part).last)
+            outcome.verified = exporting.verify_part(database, client, planned, looked_at, since=began)
+
+
+def _tell_of_plan(planned: Planned, outcome: Outcome, days: Days, refuse: Callable[..., None]) -> None:
+    """What the gate holds back of the days, and what the plan would write otherwise than it is written."""
+    outcome.planned = planned
     if planned.held_back:
         assert planned.through is not None
         held = Days(planned.through + timedelta(days=1), days.last)
         outcome.refusals += [
-            Refusal.of(export.business_id, str(held), each) for each in exporting.told_once(planned.held_back)
+            Refusal.of(outcome.business_id, str(held), each) for each in exporting.told_once(planned.held_back)
         ]
     for each in planned.put.conflicts:
         refuse(
@@ -275,19 +302,6 @@ def _steps(
             str(each.key),
             (each.planned_hash or "")[:12],
         )
-    if outcome.gated or not wanted & {OBJECTS, VERIFICATION}:
-        return
-    part = exporting.admitted(planned, Part(None if config.overdue else days.first, last))
-    with exporting.writer(database, export) as client:
-        if OBJECTS in wanted:
-            outcome.applied = exporting.apply_part(database, client, planned, part, workers=config.workers)
-            if outcome.applied.gated:
-                outcome.gated = True  # revoked meanwhile: what was written before is written
-                return
-            _tell_of_left(database, export, part, outcome, refuse)
-        if VERIFICATION in wanted:
-            looked_at = Part(days.first, part.last)
-            outcome.verified = exporting.verify_part(database, client, planned, looked_at, since=began)
 
 
 def _asked(export: Export, days: Days, now: datetime) -> tuple[date | None, date]:

@@ -1,0 +1,45 @@
+"""Waiting for a lost batch that may still be carried out: a look from time to time, and bounded for a whole run."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+AT_MOST = 150.0
+"""Seconds after its first wait began within which every wait of a run ends: longer than Intuit works on a request."""
+
+FIRST_LOOK = 5.0
+"""Seconds until the first look; from each to the next it takes twice as long."""
+
+
+@dataclass
+class Waiting:
+    """How one run waits; several threads may at once. With `at_most` of 0 it does not wait at all.
+
+    `clock` gives seconds that never go back, `sleep` lets some of them pass.
+    """
+
+    at_most: float = AT_MOST
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    _began: float | None = None
+    _beginning: threading.Lock = field(default_factory=threading.Lock)
+
+    def has_time(self, seconds: float) -> bool:
+        """Whether the run can wait so long from now on."""
+        now = self.clock()
+        with self._beginning:
+            began = now if self._began is None else self._began
+        return now + seconds <= began + self.at_most
+
+    def looks(self, seconds: float) -> Iterator[None]:
+        """From time to time until `seconds` are over, and once when they are."""
+        began = self.clock()
+        with self._beginning:
+            self._began = began if self._began is None else self._began
+        pause, left = FIRST_LOOK, seconds
+        while left > 0:
+            self.sleep(min(pause, left))
+            pause *= 2
+            left = began + seconds - self.clock()
+            yield
