@@ -88,6 +88,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     payment_ref_num: str = ""
     txn_date: date | None = None
     total_amt: Decimal = Decimal(0)
+    remaining_credit: Decimal | None = None
     exchange_rate: Decimal = Decimal(1)
     private_note: str = ""
     line: list[HeldLine] = []

@@ -5,9 +5,10 @@ every later one: the plan of a day is a function of all evidence up to it, so th
 be right, and everything before it is.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -16,26 +17,29 @@ from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import Finding, SourceError
 from finance_os.evidence.snapshot import snapshot
 from finance_os.evidence.windows import Days, day_of
+from finance_os.observability import happened
 from finance_os.readiness import gate as readiness_gate
 from finance_os.readiness.gate import Blocker, Gate, Input
 from finance_os.readiness.policies import QBO_EXPORT
 from finance_os.sources.approvals import ConnectionApprovals
 from finance_os.sources.credentials import CredentialsMissing
-from finance_os.stripe_qbo import parts, planning, reconcile, states
+from finance_os.stripe_qbo import completeness, drift, due, parts, planning, reconcile, states
 from finance_os.stripe_qbo import verify as verifying
 from finance_os.stripe_qbo.apply import Applied
 from finance_os.stripe_qbo.apply import apply as applying
 from finance_os.stripe_qbo.books import BooksNotRead
-from finance_os.stripe_qbo.client import QuickBooksWriter, connect
+from finance_os.stripe_qbo.client import QuickBooksWriter
 from finance_os.stripe_qbo.company import Company, company_of, writing_credentials
-from finance_os.stripe_qbo.intent import RAIL, LinkKey
+from finance_os.stripe_qbo.connecting import connect
+from finance_os.stripe_qbo.holding import Ended
+from finance_os.stripe_qbo.intent import RAIL
 from finance_os.stripe_qbo.keeping import keep, up_to
+from finance_os.stripe_qbo.kept import Kept
+from finance_os.stripe_qbo.mapping import proved
 from finance_os.stripe_qbo.parts import Part
 from finance_os.stripe_qbo.planning import Plan
 from finance_os.stripe_qbo.reconcile import Reconciled
 from finance_os.stripe_qbo.rules import BadRules, Rules, rules_of
-from finance_os.stripe_qbo.sending import Ended
-from finance_os.stripe_qbo.states import Kept
 from finance_os.stripe_qbo.store import PayloadConflict, Put, compare_plan
 from finance_os.stripe_qbo.stripe_evidence import OBJECT_TYPES, StripeEvidence
 from finance_os.stripe_qbo.verify import Verified
@@ -91,10 +95,16 @@ class Planned:
 
 @dataclass(frozen=True)
 class Verification:
-    """What QuickBooks shows of what was written: field by field, and where money is."""
+    """What QuickBooks shows of what was written: field by field, and where money is.
+
+    `open_still` was found before and not looked at now, as nothing of it has moved. `requests` are those that it took,
+    by `"METHOD entity"`.
+    """
 
     links: Verified
     money: Reconciled
+    open_still: list[Finding] = field(default_factory=list)
+    requests: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def findings(self) -> list[Finding]:
@@ -136,14 +146,7 @@ def last_closed_day(database: Database, export: Export) -> date:
     accounts = [each for each in active_connections(database, "stripe") if each.business_id == export.business_id]
     if not accounts:
         raise _not_exported(export.business_id, "stripe_connection_missing", "Connect the business to Stripe.")
-    [row] = database.fetch(
-        """
-        SELECT clock_timestamp() AS now,
-               (SELECT max(requested_at) FROM finance_os.scheduled_syncs WHERE business_id = %s) AS requested_at
-        """,
-        (export.business_id,),
-    )
-    seen = min(row["now"], row["requested_at"] or row["now"])
+    seen = completeness.synced_at(database, export.business_id)
     return min(day_of(seen, account.zone) for account in accounts) - timedelta(days=1)
 
 
@@ -157,17 +160,25 @@ def inputs(export: Export, last: date) -> list[Input]:
 def judge(seen: Database, export: Export, last: date | None = None, gate_of: GateOf | None = None) -> list[Blocker]:
     """Why the evidence up to `last` (`None`: up to now) does not allow to act; nothing where it does.
 
-    `seen` is the snapshot that is acted upon. A day that is not over cannot be proved, and is not asked for.
+    `seen` is the snapshot that is acted upon. A day that is not over cannot be proved, and is not asked for. What
+    QuickBooks holds has to be read from the company's first day on, whatever `last` is: it may hold anything already.
     """
     closed = last_closed_day(seen, export)
     until = closed if last is None else min(closed, last)
     found = (gate_of or readiness_gate.gate)(seen, export.business_id, inputs(export, until))
-    return list(found.blockers)
+    return [*found.blockers, *completeness.unproven(seen, export.business_id, export.realm)]
 
 
 def held_from(blockers: Sequence[Blocker]) -> date | None:
-    """The first day that blockers hold back: one that speaks of now holds back every day. `None` for none."""
-    return min((each.day or date.min for each in blockers), default=None)
+    """The first day that blockers hold back; `None` for none.
+
+    One that speaks of now holds back every day. So does one of a day on which QuickBooks was not read: what changed on
+    it may be dated on any.
+    """
+    return min(
+        (date.min if each.day is None or each.code in completeness.CODES else each.day for each in blockers),
+        default=None,
+    )
 
 
 def told_once(blockers: Sequence[Blocker]) -> list[Blocker]:
@@ -228,6 +239,8 @@ def plan_and_keep(
                 found = planning.look(seen, export.business_id, export.realm)
             except BooksNotRead as error:
                 raise _not_exported(export.business_id, "books_not_read", str(error)) from None
+            if unproven := proved.unproven(found.stripe, export.rules):
+                raise _not_exported(export.business_id, *unproven)
         plan = planning.plan_of(found.stripe, found.books, export.rules, booked, found.bank, found.written)
         through = last if bad is None else bad - timedelta(days=1)
         scope = database, export.business_id, export.realm
@@ -300,56 +313,32 @@ def due_now(database: Database, export: Export, today: date) -> int:
             (export.business_id, RAIL, export.realm, today),
         ).fetchone()
         assert row is not None
-        return row["count"] - states.count_stranded(connection, export.business_id, export.realm, Part(last=today))
+        return row["count"] - len(due.stranded(connection, export.business_id, export.realm, Part(last=today)))
 
 
 # --- verify
 
 
-def linked_in(database: Database, export: Export, part: Part, since: datetime | None = None) -> list[LinkKey]:
-    """The keys of what is linked of a part: by the day of what was made, else when it was adopted.
-
-    With `since`, what was written after that moment too, whatever its day is.
-    """
-    rows = database.fetch(
-        """
-        SELECT link.stripe_object, link.stripe_id, link.role
-        FROM finance_os.links AS link
-        LEFT JOIN finance_os.intents AS made
-          ON made.business_id = link.business_id AND made.rail = link.rail AND made.realm = link.realm
-         AND made.key = link.key AND made.operation = 'create' AND made.state = 'applied'
-        CROSS JOIN LATERAL (SELECT coalesce(made.dated, link.linked_at::date) AS day) AS of
-        WHERE link.business_id = %(business_id)s AND link.rail = %(rail)s AND link.realm = %(realm)s
-          AND (link.updated_at >= %(since)s
-               OR ((%(first)s::date IS NULL OR of.day >= %(first)s) AND (%(last)s::date IS NULL OR of.day <= %(last)s)
-                   AND (%(objects)s::text[] IS NULL
-                        OR link.stripe_object || ':' || link.stripe_id = ANY (%(objects)s))))
-        ORDER BY link.key
-        """,
-        {
-            **part.parameters,
-            "business_id": export.business_id,
-            "rail": RAIL,
-            "realm": export.realm,
-            "since": since,
-        },
-    )
-    return [LinkKey(row["stripe_object"], row["stripe_id"], row["role"]) for row in rows]
-
-
 def verify_part(
     database: Database, client: QuickBooksWriter, planned: Planned, part: Part, since: datetime | None = None
 ) -> Verification:
-    """Read what is linked of a part, and what was written after `since`, and compare it; and where money is.
+    """Read what is linked of a part, and compare it; and where money is.
 
-    Raises `QuickBooksFailure`.
+    With `since`, what was written after that moment too, whatever moved in QuickBooks (`drift`), and what was found to
+    be wrong at any time and is so still. Raises `QuickBooksFailure`.
     """
-    export = planned.export
-    keys = set(linked_in(database, export, part, since))
+    export, sent = planned.export, Counter(client.sent())
+    keys = set(drift.linked_in(database, export.business_id, export.realm, part, since))
+    if since is not None:
+        keys |= set(drift.moved(database, export.business_id, export.realm))
     links = verifying.verify(database, client, export.business_id, export.realm, keys)
-    later = [each for each in planned.plan.intents if planned.through is not None and each.dated > planned.through]
-    money = reconcile.reconcile(database, client, export.business_id, export.rules, planned.stripe, part, later)
-    return Verification(links, money)
+    whole = planned.plan.intents
+    money = reconcile.reconcile(database, client, export.business_id, export.rules, planned.stripe, part, whole, keys)
+    found = Verification(links, money, requests=dict(Counter(client.sent()) - sent))
+    happened.requests_sent(export.business_id, found.requests)
+    if since is None:
+        return found
+    return replace(found, open_still=drift.open_still(database, export.business_id, found.findings))
 
 
 def _not_exported(business_id: str, code: str, remedy: str) -> NotExported:

@@ -13,8 +13,8 @@ from finance_os.evidence.snapshot import Snapshot
 from finance_os.evidence.windows import Days, day_of, start_of_day
 from finance_os.readiness.gate import Blocker, Gate, Input
 from finance_os.settings import Settings
+from finance_os.stripe_qbo import due, parts, states
 from finance_os.stripe_qbo import export as exporting
-from finance_os.stripe_qbo import parts, states
 from finance_os.stripe_qbo.export import Export, NotExported
 from finance_os.stripe_qbo.intent import Operation
 from finance_os.stripe_qbo.parts import Part
@@ -194,7 +194,7 @@ def test_a_change_takes_along_what_needs_its_object_before(database: Database, a
 def keys_of(database: Database, served: Books, part: Part) -> list[Any]:
     with database.transaction() as connection:
         whole = parts.with_needed(connection, "acme", served.realm, part)
-        return [each.intent.key for each in states.pending(connection, "acme", served.realm, None, [], 100, whole)]
+        return [each.intent.key for each in due.pending(connection, "acme", served.realm, None, [], 100, whole)]
 
 
 def test_only_what_is_asked_for_again_is_planned_again(database: Database, acme: Connection, served: Books) -> None:

@@ -22,15 +22,14 @@ from finance_os.readiness.policies import QBO_EXPORT
 from finance_os.sources.sealing import new_key
 from finance_os.stripe_qbo import export as exporting
 from finance_os.stripe_qbo import states
-from finance_os.stripe_qbo.books import OBJECT_TYPES
 from finance_os.stripe_qbo.intent import LinkKey
 from finance_os.stripe_qbo.store import put_plan
 from finance_os_tests.evidence.staged import page, stage
 from finance_os_tests.readiness.approvers import approve_policy
-from finance_os_tests.sandbox.test_quickbooks import Client
 from finance_os_tests.stripe_qbo.books import Books, books, customer, invoice, story
 from finance_os_tests.stripe_qbo.mapping.made import Made
-from finance_os_tests.stripe_qbo.mapping.worlds import START, Company, living
+from finance_os_tests.stripe_qbo.mapping.worlds import START, living
+from finance_os_tests.stripe_qbo.staged import stage_books
 
 Run = Callable[..., Result]
 REAL_GATE = gate.gate
@@ -76,24 +75,12 @@ def rules(tmp_path: Path) -> str:
 
 def staged(database: Database, acme: Connection, company: Books) -> None:
     """One customer with an invoice, and the books as they are now."""
-    client = Client(company.room, company.base)
-    client.sign_in()
-    realm = Company(client)
     made = Made()
     made.invoice(made.customer("Acorn Games"), 100)
-    quickbooks = ensure_connection(database, "acme", "quickbooks")
-
-    def put(connection: Connection, object_type: str, *rows: Record) -> None:
-        stage(database, connection, page(*rows), object_type=object_type, days=Days(START, START))
-
     for kind in ("customer", "invoice"):
-        put(acme, f"stripe_{kind}", *(Record(each["id"], each, START) for each in made.objects[kind]))
-    put(quickbooks, "quickbooks_company_info", Record(company.realm, {"Id": company.realm}, START))
-    for entity, object_type in OBJECT_TYPES.items():
-        if entity == "Preferences":
-            put(quickbooks, object_type, Record("1", client.get("preferences")[entity], START))
-        elif entity != "ExchangeRate":
-            put(quickbooks, object_type, *(Record(each["Id"], each, START) for each in realm.all(entity)))
+        rows = page(*(Record(each["id"], each, START) for each in made.objects[kind]))
+        stage(database, acme, rows, object_type=f"stripe_{kind}", days=Days(START, START))
+    stage_books(database, company, ensure_connection(database, "acme", "quickbooks"))
 
 
 def test_from_the_plan_to_the_books(company: Books, database: Database, acme: Connection, run: Run, rules: str) -> None:
@@ -193,6 +180,38 @@ def test_nothing_is_written_while_the_gate_is_shut(
     assert isinstance(shut.exception, LookupError)
     assert "phase_7_scheduled_sync_not_succeeded" in str(shut.exception)
     assert company.before.writes == writes
+
+
+def test_what_was_never_read_of_the_books_is_told_and_nothing_is_kept_or_written(
+    company: Books, database: Database, acme: Connection, run: Run, rules: str
+) -> None:
+    """A plan of the last days' books is shown for people to look at; what was kept before is not written either."""
+    quickbooks = ensure_connection(database, "acme", "quickbooks")
+    staged(database, acme, company)
+    assert run("plan", "--rules", rules).exit_code == 0
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=company.realm)
+    with database.transaction() as connection:
+        connection.execute("SET LOCAL ROLE NONE")
+        connection.execute(
+            "UPDATE finance_os.source_sync_runs SET window_start = %s WHERE connection_id = %s AND object_type = %s",
+            (START + timedelta(days=9), quickbooks.connection_id, "quickbooks_invoice"),
+        )
+    writes = company.before.writes
+    told = "books_not_read_from_first_day (quickbooks/quickbooks_invoice on 2026-05-31;"
+    shown = run("plan", "--rules", rules, "--dry-run")
+    assert shown.exit_code == 1
+    for text in (f"realm {company.realm}: ", "(nothing kept)", "This cannot be kept or sent.", told):
+        assert text in shown.output
+    for asked in (("plan", "--rules", rules), ("apply",)):
+        refused = run(*asked)
+        assert isinstance(refused.exception, LookupError), refused.output
+        assert told in str(refused.exception)
+    assert told in run("status").output
+    assert {row["state"] for row in database.fetch("SELECT state FROM finance_os.intents")} == {"planned"}
+    assert company.before.writes == writes
+    stage_books(database, company, quickbooks)
+    assert told not in run("status").output
+    assert run("plan", "--rules", rules, "--dry-run").exit_code == 0
 
 
 def test_a_limit_and_workers(company: Books, database: Database, acme: Connection, run: Run) -> None:
