@@ -12,7 +12,7 @@ While the gate is shut nothing is asked for, as nothing would be done.
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -158,22 +158,33 @@ def _request(
         seen.state, seen.shut = state, now
         raise NotExported(export.business_id, blockers)
     seen.waiting = None
-    today = day_of(datetime.now(UTC), ZoneInfo(settings().timezone)).isoformat()
+    today = day_of(datetime.now(UTC), ZoneInfo(settings().timezone))
+    assets = [INTENTS, OBJECTS, VERIFICATION] if is_approved else [INTENTS]
     # Another key after each run of the state, for Dagster skips one that it knows; the same one after a lost tick.
     after = of_state[0].dagster_run.run_id if of_state else "first"
     return dg.RunRequest(
         run_key=f"{JOB}/{export.business_id}/{state}/{after}",
         job_name=JOB,
-        asset_selection=[INTENTS, OBJECTS, VERIFICATION] if is_approved else [INTENTS],
+        asset_selection=assets,
         run_config={"ops": {OP: {"config": {"businesses": [export.business_id], "overdue": True}}}},
         tags={
             BUSINESS_TAG: export.business_id,
             STATE_TAG: state,
             "dagster/priority": "5",
-            "dagster/asset_partition_range_start": today,
-            "dagster/asset_partition_range_end": today,
+            "dagster/asset_partition_range_start": _first_day(instance, export, assets, today).isoformat(),
+            "dagster/asset_partition_range_end": today.isoformat(),
         },
     )
+
+
+def _first_day(instance: dg.DagsterInstance, export: Export, assets: Sequence[dg.AssetKey], today: date) -> date:
+    """The first of the days that a run is for: the present one, as what is dated before is exported with it.
+
+    The first run of an asset is for every day from the balance date on, so that all of them are shown to be there.
+    """
+    if all(instance.get_latest_materialization_event(each) for each in assets):
+        return today
+    return min(max(export.rules.balance_date, settings().start_date), today)
 
 
 def _wait_after(

@@ -32,7 +32,7 @@ from finance_os.stripe_qbo.store import put_plan
 from finance_os_tests.evidence.staged import page, read_of, record, stage
 from finance_os_tests.readiness.approvers import approve_policy
 from finance_os_tests.stripe_qbo.books import Books, customer
-from finance_os_tests.stripe_qbo.staged import RULES, company, copy_of, environment, staged_database
+from finance_os_tests.stripe_qbo.staged import RULES, company, environment
 
 SHUT = Blocker("deploy_not_verified", "scheduled_sync_readiness/deploy", None, None, "Verify it.")
 
@@ -88,17 +88,9 @@ class Office:
         return [request.tags[BUSINESS_TAG] for request in requests]
 
 
-@pytest.fixture(scope="module")
-def staged_name(server_url: str, template_name: str) -> Iterator[str]:
-    with staged_database(server_url, template_name) as name:
-        yield name
-
-
 @pytest.fixture
-def database(server_url: str, staged_name: str) -> Iterator[Database]:
-    """A fresh database in which a company is staged for two businesses."""
-    with copy_of(server_url, staged_name) as found:
-        yield found
+def database(staged: Database) -> Database:
+    return staged
 
 
 @pytest.fixture
@@ -110,6 +102,8 @@ def office(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("FINANCE_OS_BUSINESS", "acme")
     monkeypatch.setenv("FINANCE_OS_ENCRYPTION_KEY", new_key())
     monkeypatch.setenv("FINANCE_OS_QBO_RULES", json.dumps({"acme": RULES}))
+    # The first run is for every day since then: half a year of days would take the tests a minute.
+    monkeypatch.setenv("FINANCE_OS_START_DATE", str(datetime.now(UTC).date() - timedelta(days=3)))
     monkeypatch.setattr(sensing, "LOOK_AGAIN_SECONDS", 0)
     settings_module.settings.cache_clear()
     gate, job = Door(), export_job()
@@ -187,6 +181,31 @@ def test_what_moved_is_exported_once(office: Office, acmes: Books, acme: Connect
         days=Days(date(2026, 6, 2), date(2026, 6, 2)),
     )
     assert office.tick() == ([], "acme: nothing has moved since the last export")
+
+
+def test_the_first_run_of_an_asset_is_for_every_day_since_the_balance_date(office: Office, acmes: Books) -> None:
+    """Of those that Dagster has, so that what was exported is shown to be there; later ones are for the present day."""
+    today = datetime.now(UTC).date()
+    start = max(RULES["balance_date"], str(today - timedelta(days=3)))
+
+    def exported() -> dg.RunRequest:
+        [request], _ = office.tick()
+        assert office.run(request).success
+        return request
+
+    def days_of(request: dg.RunRequest) -> tuple[str, str]:
+        ends = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+        first, last = (request.tags[end] for end in ends)
+        return first, last
+
+    assert days_of(exported()) == (start, today.isoformat())
+    count = (today - date.fromisoformat(start)).days + 1
+    assert len(office.instance.get_materialized_partitions(INTENTS)) == count
+    approve_policy(office.database, "acme", QBO_EXPORT.key, scope=acmes.realm)
+    assert days_of(exported()) == (start, today.isoformat())
+    assert len(office.instance.get_materialized_partitions(OBJECTS)) == count
+    assert len(office.instance.get_materialized_partitions(VERIFICATION)) == count
+    assert office.tick()[0] == []
 
 
 def test_what_another_applier_left_is_asked_for_again(
