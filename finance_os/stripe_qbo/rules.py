@@ -36,12 +36,16 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bad_debt_item: str | None = None
     debit_item: str | None = None
     """What is sold where a customer's balance is charged by hand; without it such a debit is not booked."""
+    migration_item: str | None = None
+    """What stands for the balance that a customer came with (Stripe's `initial` and `migration`): its account is the
+    other side of what the customer is owed or owes. Without it such a balance is not booked."""
     movements: Mapping[str, str] = msgspec.field(default_factory=dict)
     """By reporting category of Stripe's balance transactions that the export has no rule of its own for (such as
     `risk_reserved_funds`, `topup`, `tax`, `other_adjustment`): the account that stands against clearing."""
     outside_account: str | None = None
-    """Where money is booked to that Stripe only records as paid outside of it, such as Undeposited Funds: QuickBooks'
-    bank feed matches it there. Without it such payments are not booked."""
+    """Where money is booked that Stripe only records as paid, or credited back, outside of it, such as Undeposited
+    Funds: QuickBooks' bank feed matches it there. Without it such payments are not booked, and what was credited back
+    so stays open in its credit memo."""
     opening_account: str | None = None
     """Where what clearing lacks at the balance date comes from; without it the difference is only stated."""
     guest_customer: str | None = None

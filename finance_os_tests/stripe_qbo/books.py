@@ -22,8 +22,8 @@ from finance_os.sandbox.quickbooks import QuickBooksRoom
 from finance_os.sandbox.world import World
 from finance_os.sources.credentials import Credentials
 from finance_os.sources.quickbooks.client import Patience
-from finance_os.stripe_qbo import client
 from finance_os.stripe_qbo.client import QuickBooksWriter
+from finance_os.stripe_qbo.connecting import connect
 from finance_os.stripe_qbo.intent import Intent, LinkKey, Operation
 from finance_os_tests.sandbox.test_quickbooks import world
 from finance_os_tests.sources.kept import MemorySecrets
@@ -118,7 +118,7 @@ class Books:
 
     @contextmanager
     def writer(self, patience: Patience = QUICK, kept: Any = None) -> Iterator[QuickBooksWriter]:
-        with client.connect(Credentials(self.values, kept or self.kept), self.realm, patience) as writer:
+        with connect(Credentials(self.values, kept or self.kept), self.realm, patience) as writer:
             yield writer
 
     def change(self, action: str, **what: Any) -> Any:

@@ -10,6 +10,7 @@ The objects that a plan makes or adopts, by the keys of their links (object : ro
 | invoice : void_correction (with void_correction_application) | CreditMemo (Payment of nothing) | invoices |
 | invoice : write_off, write_off_2, … (each with an _application) | CreditMemo (Payment of nothing) | losses |
 | credit_note : credit_memo (with application) | CreditMemo (Payment of nothing) | credits |
+| credit_note : refund_receipt (paid back outside of Stripe) | RefundReceipt | outside_credits |
 | customer_balance_transaction : credit_memo | CreditMemo | balances |
 | customer_balance_transaction : debit | Invoice | balances |
 | customer_balance_transaction : application | Payment of nothing | balances |

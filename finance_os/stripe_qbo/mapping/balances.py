@@ -6,6 +6,8 @@ unapplied payments, less the open invoices that stand for debits; of both there 
 are applied to debits as soon as both are there. Which credit was used Stripe does not say: the oldest.
 
 - `adjustment`, credit: a credit memo with the goodwill item; it was granted by hand.
+- `initial` and `migration`, what a customer came with: a credit memo, or an invoice, with the rules' migration item,
+  whose account is the other side of it; without one it is raised.
 - `adjustment`, debit: an invoice. With the goodwill item where it only takes back what was granted, which is how Stripe
   undoes a credit; where the customer comes to owe it, with the rules' debit item, and without one not at all.
 - `applied_to_invoice`, debit: the credit is used. A payment of nothing settles the invoice with memos; an unapplied
@@ -17,19 +19,15 @@ are applied to debits as soon as both are there. Which credit was used Stripe do
 - `credit_note`, credit: booked by `credits`.
 - `unapplied_from_invoice`: its invoice was voided. What it had used is free again, what it collected is owed again.
 
-What comes from elsewhere (`migration`, `initial`, `unspent_receiver_credit`, checkout sessions) has no object that says
-what it is for: it is raised.
+What comes from elsewhere (`unspent_receiver_credit`, checkout sessions) has no object that says what it is for: it is
+raised.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import defaultdict
 from dataclasses import dataclass, field
-from decimal import Decimal
-from functools import cached_property
 
 from finance_os.evidence.extraction import Severity
-from finance_os.stripe_qbo.intent import REFERENCE, LinkKey
-from finance_os.stripe_qbo.mapping.amounts import stripe_minor
+from finance_os.stripe_qbo.intent import LinkKey
 from finance_os.stripe_qbo.mapping.customers import Customers
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of
 from finance_os.stripe_qbo.mapping.invoices import (
@@ -42,15 +40,16 @@ from finance_os.stripe_qbo.mapping.invoices import (
 )
 from finance_os.stripe_qbo.mapping.payments import payment_key
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
+from finance_os.stripe_qbo.mapping.reserved import Open, Reserved, taken
 from finance_os.stripe_qbo.mapping.sale_lines import sale_line
-from finance_os.stripe_qbo.stripe_evidence import CustomerBalanceTransaction, Invoice
-from finance_os.stripe_qbo.written import Written
+from finance_os.stripe_qbo.stripe_objects import CustomerBalanceTransaction, Invoice
 
 Owner = tuple[str, str]
 """A customer and a currency."""
 
-Open = dict[LinkKey, int]
-"""What is left of objects, in minor units, the oldest first."""
+
+GRANTED = ("adjustment", "initial", "migration")
+"""The types of credits that are a credit memo of their own."""
 
 
 def goodwill_key(moved: str) -> LinkKey:
@@ -81,7 +80,11 @@ class Balances:
     applied: dict[LinkKey, list[tuple[LinkKey, int]]] = field(default_factory=lambda: defaultdict(list))
     surplus: dict[LinkKey, int] = field(default_factory=dict)
     paid: dict[LinkKey, int] = field(default_factory=dict)
+    reserved: Reserved = field(init=False)
     _used: dict[str, list[tuple[Owner, LinkKey, int]]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        self.reserved = Reserved(self.drafts)
 
     def moved(self, moved: CustomerBalanceTransaction) -> None:
         """Book one movement. Raises `NotBooked`."""
@@ -93,6 +96,8 @@ class Balances:
                 self._goodwill(moved)
             case "adjustment" if moved.amount > 0:
                 self._debit(moved)
+            case "initial" | "migration" if moved.amount:
+                self._brought(moved)
             case "applied_to_invoice" if moved.amount > 0:
                 self._use(moved)
                 return
@@ -115,10 +120,7 @@ class Balances:
     # --- what comes
 
     def _goodwill(self, moved: CustomerBalanceTransaction) -> None:
-        key = goodwill_key(moved.id)
-        item = self.drafts.rules.goodwill_item
-        self._form(moved, key, "CreditMemo", item, "Credit granted", -moved.amount, Rank.CREDIT)
-        self.pools[_owner(moved)][key] = -moved.amount
+        self._credited(moved, self.drafts.rules.goodwill_item, "Credit granted")
 
     def _debit(self, moved: CustomerBalanceTransaction) -> None:
         item = self.drafts.rules.goodwill_item if moved.ending_balance <= 0 else self.drafts.rules.debit_item
@@ -128,8 +130,30 @@ class Balances:
                 f"{moved.amount} {moved.currency.upper()} (minor units) were charged to its balance by hand, and the "
                 "rules name no debit item that says what for: name one, or enter it in QuickBooks by hand.",
             )
+        self._debited(moved, item, "Debit to the customer's balance")
+
+    def _brought(self, moved: CustomerBalanceTransaction) -> None:
+        item, text = self.drafts.rules.migration_item, "Balance that the customer came with"
+        if item is None:
+            raise NotBooked(
+                "customer_balance_unknown",
+                f"A customer balance transaction of type {moved.type} over {moved.amount} {moved.currency.upper()} "
+                "(minor units) says what the customer came with, and the rules name no item for that "
+                "(`migration_item`): name one, or enter it in QuickBooks by hand.",
+            )
+        if moved.amount < 0:
+            self._credited(moved, item, text)
+        else:
+            self._debited(moved, item, text)
+
+    def _credited(self, moved: CustomerBalanceTransaction, item: str, text: str) -> None:
+        key = goodwill_key(moved.id)
+        self._form(moved, key, "CreditMemo", item, text, -moved.amount, Rank.CREDIT)
+        self.pools[_owner(moved)][key] = -moved.amount
+
+    def _debited(self, moved: CustomerBalanceTransaction, item: str, text: str) -> None:
         key = debit_key(moved.id)
-        self._form(moved, key, "Invoice", item, "Debit to the customer's balance", moved.amount, Rank.SALE)
+        self._form(moved, key, "Invoice", item, text, moved.amount, Rank.SALE)
         self.debts[_owner(moved)][key] = moved.amount
 
     def _form(
@@ -163,7 +187,7 @@ class Balances:
                 raise NotBooked("credit_not_in_books", f"The credit of invoice {invoice.id} is not booked as one.")
             self.pools[owner][negative_key(invoice.id)] = -moved.amount
             return
-        parts, wanting = _taken(self.debts[owner], -moved.amount)
+        parts, wanting = self.reserved.collected(self.debts[owner], invoice.id, -moved.amount)
         if wanting:
             self.drafts.waiting.add(invoice.id)
             raise NotBooked("debit_not_in_books", f"{wanting} of what the invoice collects are in no debit.")
@@ -196,9 +220,8 @@ class Balances:
     def _use(self, moved: CustomerBalanceTransaction) -> None:
         if moved.invoice is None:
             raise NotBooked("customer_balance_unknown", "It was applied to an invoice that it does not name.")
-        before = self._before(use_key(moved.id))
-        self._release(use_key(moved.id))
-        parts, wanting = self._parts(self.pools[_owner(moved)], moved.amount, before)
+        before = self.reserved.release(use_key(moved.id))
+        parts, wanting = self.reserved.parts(self.pools[_owner(moved)], moved.amount, before)
         if wanting:
             self.drafts.waiting.add(moved.invoice)
             raise NotBooked("credit_not_in_books", f"{wanting} of the credit that was used are in no credit memo.")
@@ -210,12 +233,11 @@ class Balances:
     def _net(self, moved: CustomerBalanceTransaction) -> None:
         """Apply open credits to open debits, where both are there now."""
         pool, debts = self.pools[_owner(moved)], self.debts[_owner(moved)]
-        before = self._before(use_key(moved.id))
-        self._release(use_key(moved.id))
-        both = min(sum(self._free(pool).values()), sum(self._free(debts).values()))
+        before = self.reserved.release(use_key(moved.id))
+        both = min(sum(self.reserved.free(pool).values()), sum(self.reserved.free(debts).values()))
         if both > 0:
-            parts, _ = self._parts(pool, both, before)
-            owed = self._owed(debts, sum(parts.values()), before)
+            parts, _ = self.reserved.parts(pool, both, before)
+            owed = self.reserved.owed(debts, sum(parts.values()), before)
             self._settle(moved, parts, owed)
             for key, part in owed.items():
                 debts[key] -= part
@@ -229,7 +251,7 @@ class Balances:
         for key, part in parts.items():
             pool[key] -= part
             if key.role == "payment":
-                settled, _ = _taken(owed, part)
+                settled, _ = taken(owed, part)
                 for each, minor in settled.items():
                     owed[each] -= minor
                     self.applied[key].append((each, minor))
@@ -281,54 +303,6 @@ class Balances:
             debts = self.debts[held.customer or "", held.currency]
             debts[key] = debts.get(key, 0) + part
 
-    # --- what was written
-
-    @cached_property
-    def _reserved(self) -> Counter[LinkKey]:
-        """What of which memo or debit is not free, because written applications that are still to come take it."""
-        found: Counter[LinkKey] = Counter()
-        for key in self.drafts.written:
-            is_use = (key.stripe_object, key.role) == ("customer_balance_transaction", "application")
-            if is_use and not self.drafts.is_void(key):
-                found.update(self._before(key))
-        return found
-
-    def _release(self, use: LinkKey) -> None:
-        """The turn of an application has come: what it takes is not to be kept for it any more."""
-        if not self.drafts.is_void(use):
-            self._reserved.subtract(self._before(use))
-
-    def _before(self, use: LinkKey) -> Counter[LinkKey]:
-        """What of which memo, and of which debit, an application takes, as it was written; nothing where it was not."""
-        written = self.drafts.made(use)
-        return Counter(dict(_linked(written))) if written is not None else Counter()
-
-    def _free(self, open_: Open) -> Open:
-        return {key: max(0, left - self._reserved[key]) for key, left in open_.items()}
-
-    def _parts(self, pool: Open, wanted: int, before: Counter[LinkKey]) -> tuple[Open, int]:
-        """What of which credit makes up `wanted`, and how much none does: what was written `before` as far as it is
-        still there, then the oldest of what no other written application takes."""
-        found: Open = {}
-        for source in (before, self._free(pool), pool):
-            for key, left in source.items():
-                part = min(left, wanted, pool.get(key, 0) - found.get(key, 0))
-                if part > 0 and (key.role == "payment" or self.drafts.has(key)):
-                    found[key] = found.get(key, 0) + part
-                    wanted -= part
-        return found, wanted
-
-    def _owed(self, debts: Open, wanted: int, before: Counter[LinkKey]) -> Open:
-        """The same of debits: those that were written `before`, then the oldest that are free."""
-        found: Open = {}
-        for source in (before, self._free(debts)):
-            for key, left in source.items():
-                part = min(left, wanted, debts.get(key, 0) - found.get(key, 0))
-                if part > 0:
-                    found[key] = found.get(key, 0) + part
-                    wanted -= part
-        return found
-
     # --- at the end
 
     def owed_of(self, invoice: str) -> int:
@@ -360,22 +334,3 @@ class Balances:
 
 def _owner(moved: CustomerBalanceTransaction) -> Owner:
     return moved.customer, moved.currency
-
-
-def _taken(held: Open, wanted: int) -> tuple[Open, int]:
-    """What of each, the oldest first, makes up `wanted`, and how much none does."""
-    found: Open = {}
-    for key, left in held.items():
-        part = min(left, wanted)
-        if part > 0:
-            found[key] = part
-            wanted -= part
-    return found, wanted
-
-
-def _linked(written: Written) -> Iterator[tuple[LinkKey, int]]:
-    """The memos that a written payment of nothing uses and what it settles, with how much of each."""
-    currency = written.now.get("CurrencyRef", {}).get("value", "usd")
-    for line in written.now["Line"]:
-        (linked,) = line["LinkedTxn"]
-        yield LinkKey.parse(linked["TxnId"][REFERENCE]), stripe_minor(Decimal(line["Amount"]), currency)

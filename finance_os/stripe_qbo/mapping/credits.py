@@ -4,29 +4,35 @@ https://docs.stripe.com/api/credit_notes/object:
 - What reduced the open invoice and what went to the customer's balance is a credit memo (Dr the credit item's account,
   Cr Accounts Receivable); the first is applied to its invoice at once, the second waits for the next (`balances`).
 - What was refunded is a refund receipt, booked once, by `refunds`.
-- What was settled out of band is part of the memo and stays open in it: the accountant books how it was paid, which a
-  finding asks for.
-- A voided credit note: its memo is voided, and what it had settled is open again.
+- What was settled out of band is a refund receipt out of the account that the rules name for it, or else part of the
+  memo, which stays open by it, and told (`outside_credits`).
+- A voided credit note: its memo and receipt are voided, and what it had settled is open again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from typing import Any
 
 from finance_os.evidence.extraction import Severity
 from finance_os.stripe_qbo.intent import LinkKey
+from finance_os.stripe_qbo.mapping import outside_credits
 from finance_os.stripe_qbo.mapping.balances import Balances
+from finance_os.stripe_qbo.mapping.credited import dated, lines_of, parts_of
 from finance_os.stripe_qbo.mapping.customers import Customers
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of, short_number
 from finance_os.stripe_qbo.mapping.invoices import apply_credit, invoice_key, require_free
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
-from finance_os.stripe_qbo.mapping.sale_lines import sale_line, sale_lines
-from finance_os.stripe_qbo.stripe_evidence import CreditNote
+from finance_os.stripe_qbo.stripe_objects import CreditNote
 
 
 def memo_key(note: str) -> LinkKey:
     return LinkKey("credit_note", note, "credit_memo")
+
+
+def application_key(note: str) -> LinkKey:
+    return LinkKey("credit_note", note, "application")
 
 
 @dataclass
@@ -45,7 +51,7 @@ class Credits:
         voided = [(each.status_transitions.voided_at, each) for each in invoices if each.status == "void"]
         # A credit note comes before the movement of the customer's balance that it caused.
         happened: Iterable[tuple[int, int, str, Callable[[], None]]] = chain(
-            ((_dated(each), 0, each.id, partial(self._credit_note, each)) for each in notes),
+            ((dated(each), 0, each.id, partial(self._credit_note, each)) for each in notes),
             ((each.created, 1, each.id, partial(self.balances.moved, each)) for each in moves),
             (
                 (moment, 1, each.id, partial(self.balances.give_back, each.id))
@@ -61,94 +67,70 @@ class Credits:
     # --- credit notes
 
     def _credit_note(self, note: CreditNote) -> None:
-        moment, day = _dated(note), self.drafts.day(_dated(note))
-        to_balance = self._to_balance(note)
-        outside = note.out_of_band_amount or 0
-        refunded = 0
-        for each in note.refunds:
-            if each.type == "refund" and each.refund is not None:
-                refunded += each.amount_refunded
-            else:
-                outside += each.amount_refunded
-        if note.pre_payment_amount + to_balance + refunded + outside != note.amount:
-            raise NotBooked("credit_note_does_not_sum", "What Stripe did with it does not come to its amount.")
-        minor = note.amount - refunded
-        if not minor or note.invoice not in self.drafts.stripe.invoice:
-            if minor:
-                raise NotBooked("waits_for_another", f"Its invoice {note.invoice} is not staged.", Severity.MEDIUM)
+        moment, key = dated(note), memo_key(note.id)
+        parts = parts_of(self.drafts, note)
+        if note.amount == parts.refunded:
             return
-        key, evidence = memo_key(note.id), (f"credit_note:{note.id}",)
+        if note.invoice not in self.drafts.stripe.invoice:
+            raise NotBooked("waits_for_another", f"Its invoice {note.invoice} is not staged.", Severity.MEDIUM)
         common = {
-            **self.drafts.in_currency(note.currency, day),
+            **self.drafts.in_currency(note.currency, self.drafts.day(moment)),
             "CustomerRef": self.customers.need(note.customer, note.currency, moment),
         }
-        item = self.drafts.item(self.drafts.rules.credit_item)
-        if minor == note.amount and not note.lines.has_more:
-            lines = sale_lines(
-                self.drafts,
-                item,
-                note.lines.data,
-                note.currency,
-                total=note.amount,
-                discount=note.discount_amount,
-                taxes=note.total_taxes or (),
-            )
-        elif any(each.amount for each in note.total_taxes or ()):
-            raise NotBooked("credit_note_splits_tax", "It has tax and was only partly refunded.")
-        else:
-            lines = [sale_line(self.drafts, item, f"Credit note {note.number or note.id}", minor, note.currency)]
+        why_in_memo = outside_credits.why_in_memo(self.drafts, key, note, parts)
+        apart = parts.outside if why_in_memo is None else 0
+        in_memo = note.amount - parts.refunded - apart
+        if in_memo:
+            self._memo(note, in_memo, common)
+        elif self.drafts.was_booked(key):  # all that was in it is in the receipt now
+            self._memo(note, parts.outside, common)
+            self.drafts.void(key, "CreditMemo", moment=moment, evidence=(f"credit_note:{note.id}",))
+        if apart:
+            outside_credits.book(self.drafts, note, apart, common)
+        elif why_in_memo is not None and note.status != "void":
+            outside_credits.tell(self.drafts, note, parts.outside, why_in_memo)
+        if parts.applied:
+            with self.drafts.booking(note.id, moment):
+                self._apply(note, parts.applied, common)
+        if parts.to_balance:
+            self.balances.pools[note.customer, note.currency][key] = parts.to_balance
+        if note.status == "void" and note.voided_at is not None:
+            self._void(note, note.voided_at)
+
+    def _memo(self, note: CreditNote, minor: int, common: Mapping[str, Any]) -> None:
+        key = memo_key(note.id)
         number = short_number(note.number or number_of(note.id))
+        lines = lines_of(self.drafts, note, minor)
         require_free(self.drafts, key, "CreditMemo", number)
         self.drafts.create(
             key,
             "CreditMemo",
             {"DocNumber": number, **common, "Line": lines},
-            moment=moment,
+            moment=dated(note),
             rank=Rank.CREDIT,
             note=f"Stripe credit note {note.id} for invoice {note.invoice}",
-            evidence=evidence,
+            evidence=(f"credit_note:{note.id}",),
         )
-        if note.pre_payment_amount:
-            parts = (
-                (invoice_key(note.invoice), "Invoice", note.pre_payment_amount),
-                (key, "CreditMemo", note.pre_payment_amount),
-            )
-            application = LinkKey("credit_note", note.id, "application")
-            text = f"Stripe credit note {note.id}"
-            with self.drafts.booking(note.id, moment):
-                apply_credit(self.drafts, application, common, parts, note.currency, moment, text, evidence)
-                self._reduce(note.invoice, note.pre_payment_amount)
-        if to_balance:
-            self.balances.pools[note.customer, note.currency][key] = to_balance
-        if outside:
-            self.drafts.find(
-                "credit_settled_outside_stripe",
-                Severity.MEDIUM,
-                note.id,
-                day,
-                f"{outside} {note.currency.upper()} (minor units) of it were settled outside of Stripe: its credit "
-                "memo stays open by so much until that is booked.",
-            )
-        if note.status == "void" and note.voided_at is not None:
-            application = LinkKey("credit_note", note.id, "application")
-            self.drafts.release(application, moment=note.voided_at, evidence=evidence)
-            self.drafts.void(key, "CreditMemo", moment=note.voided_at, evidence=evidence)
-            self._reduce(note.invoice, -note.pre_payment_amount)
-            self.balances.pools[note.customer, note.currency].pop(key, None)
 
-    def _to_balance(self, note: CreditNote) -> int:
-        """What of a credit note went to the customer's balance. Raises `NotBooked`."""
-        if note.customer_balance_transaction is None:
-            return 0
-        moved = self.drafts.stripe.customer_balance_transaction.get(note.customer_balance_transaction)
-        if moved is None:
-            raise NotBooked("waits_for_another", "Its customer balance transaction is not staged.", Severity.MEDIUM)
-        return -moved.amount
+    def _apply(self, note: CreditNote, minor: int, common: dict[str, Any]) -> None:
+        """Settle its invoice with what reduced it. Raises `NotBooked`."""
+        parts = ((invoice_key(note.invoice), "Invoice", minor), (memo_key(note.id), "CreditMemo", minor))
+        text, evidence = f"Stripe credit note {note.id}", (f"credit_note:{note.id}",)
+        apply_credit(self.drafts, application_key(note.id), common, parts, note.currency, dated(note), text, evidence)
+        self._reduce(note.invoice, minor)
+
+    def _void(self, note: CreditNote, moment: int) -> None:
+        """Take a voided note back: its application first, then what it was booked as."""
+        key, receipt = memo_key(note.id), outside_credits.receipt_key(note.id)
+        evidence = (f"credit_note:{note.id}",)
+        self.drafts.release(application_key(note.id), moment=moment, evidence=evidence)
+        if self.drafts.has(key):
+            self.drafts.void(key, "CreditMemo", moment=moment, evidence=evidence)
+        if self.drafts.has(receipt):
+            self.drafts.void(receipt, "RefundReceipt", moment=moment, evidence=evidence)
+        self._reduce(note.invoice, -note.pre_payment_amount)
+        self.balances.pools[note.customer, note.currency].pop(key, None)
 
     def _reduce(self, invoice: str, minor: int) -> None:
         if invoice in self.drafts.open_amounts:
             self.drafts.open_amounts[invoice] -= minor
-
-
-def _dated(note: CreditNote) -> int:
-    return note.effective_at or note.created

@@ -20,7 +20,7 @@ from finance_os.stripe_qbo.books import Held
 from finance_os.stripe_qbo.intent import REFERENCE, LinkKey
 from finance_os.stripe_qbo.mapping.drafts import Draft, Drafts, Rank
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
-from finance_os.stripe_qbo.stripe_evidence import Customer
+from finance_os.stripe_qbo.stripe_objects import Customer
 
 MAX_NAME = 500
 _MAX_EMAIL = 100

@@ -27,7 +27,7 @@ from finance_os.stripe_qbo.mapping.customers import Customers
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of, short_number
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
 from finance_os.stripe_qbo.mapping.sale_lines import sale_line, sale_lines
-from finance_os.stripe_qbo.stripe_evidence import Invoice
+from finance_os.stripe_qbo.stripe_objects import Invoice
 
 if TYPE_CHECKING:
     from finance_os.stripe_qbo.mapping.balances import Balances

@@ -21,14 +21,15 @@ from finance_os.stripe_qbo.books import Held
 from finance_os.stripe_qbo.intent import LinkKey
 from finance_os.stripe_qbo.mapping import opening_clearing
 from finance_os.stripe_qbo.mapping.amounts import qbo_amount, stripe_minor
-from finance_os.stripe_qbo.mapping.balances import Balances, goodwill_key
+from finance_os.stripe_qbo.mapping.balances import GRANTED, Balances, goodwill_key
+from finance_os.stripe_qbo.mapping.credited import outside_of
 from finance_os.stripe_qbo.mapping.credits import memo_key
 from finance_os.stripe_qbo.mapping.customers import Customers
 from finance_os.stripe_qbo.mapping.drafts import Drafts, number_of, short_number
 from finance_os.stripe_qbo.mapping.invoices import finalized, invoice_key
 from finance_os.stripe_qbo.mapping.payouts import arrival, arrival_moment, payout_key
 from finance_os.stripe_qbo.mapping.refunds import refund_key
-from finance_os.stripe_qbo.stripe_evidence import Invoice
+from finance_os.stripe_qbo.stripe_objects import Invoice
 
 _NEAR = 1
 
@@ -151,15 +152,19 @@ def _adopt_credits(drafts: Drafts, customers: Customers, given: Balances, books:
             minor = note.amount - sum(each.amount_refunded for each in note.refunds if each.refund is not None)
             owner = customers.held(note.customer, note.currency)
             number = short_number(note.number) if note.number else None
-            amount = qbo_amount(minor, note.currency)
-            held = books.sale("CreditMemo", number, amount, drafts.day(moment), note.currency, owner=owner)
+            held = None
+            # What was paid back outside of Stripe is in the memo, or was booked beside it.
+            for over in dict.fromkeys((minor, minor - outside_of(note))):
+                if held is None and over:
+                    amount, day = qbo_amount(over, note.currency), drafts.day(moment)
+                    held = books.sale("CreditMemo", number, amount, day, note.currency, owner=owner)
             if held is not None:
                 drafts.adopt(memo_key(note.id), "CreditMemo", held)
                 _adopt_owner(drafts, customers, note.customer, note.currency, held)
                 left = stripe_minor(books.left(held, "CreditMemo"), note.currency)
                 given.pools[note.customer, note.currency][memo_key(note.id)] = left
     for moved in drafts.stripe.customer_balance_transaction.values():
-        if moved.type != "adjustment" or moved.amount >= 0 or drafts.is_ours(moved.created):
+        if moved.type not in GRANTED or moved.amount >= 0 or drafts.is_ours(moved.created):
             continue
         with drafts.booking(moved.id, moved.created):
             amount, day = qbo_amount(-moved.amount, moved.currency), drafts.day(moved.created)

@@ -29,7 +29,7 @@ from finance_os.stripe_qbo.mapping.customers import Customers
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of
 from finance_os.stripe_qbo.mapping.invoices import invoice_key, linked
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
-from finance_os.stripe_qbo.stripe_evidence import BalanceTransaction, Charge, InvoicePayment
+from finance_os.stripe_qbo.stripe_objects import BalanceTransaction, Charge, InvoicePayment
 
 if TYPE_CHECKING:
     from finance_os.stripe_qbo.mapping.balances import Balances

@@ -9,6 +9,7 @@ voided or changed there is raised (`revising`); a voided invoice is taken back b
 """
 
 import re
+from collections import defaultdict
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -22,6 +23,7 @@ _BELONGS = re.compile(r"\bBelongs to (\d{4}-\d{2}-\d{2}), whose period was close
 def keep_closed(drafts: Drafts) -> None:
     """Move every create out of the closed period, and take the voids that would change it out of the plan."""
     closed = drafts.books.closed_until
+    refused: dict[tuple[str, date], list[str]] = defaultdict(list)
     for key, operation in list(drafts.drafts):
         draft = drafts.drafts[key, operation]
         if operation is Operation.CREATE and draft.intent.entity != "Customer":
@@ -29,7 +31,18 @@ def keep_closed(drafts: Drafts) -> None:
             if day != draft.intent.dated:
                 drafts.drafts[key, operation] = replace(draft, intent=_moved(draft.intent, day))
         elif operation is Operation.VOID and closed is not None:
-            _refuse_void(drafts, draft, closed)
+            standing = _refuse_void(drafts, draft, closed)
+            if standing is not None:
+                refused[key.stripe_id, draft.intent.dated].append(standing)
+    for (stripe_id, day), standing in refused.items():
+        forms = " and the ".join(standing)
+        drafts.find(
+            "void_in_closed_period",
+            Severity.HIGH,
+            stripe_id,
+            day,
+            f"Void at Stripe, and the {forms} in QuickBooks {'lie' if standing[1:] else 'lies'} in a closed period.",
+        )
 
 
 def _dated(drafts: Drafts, key: LinkKey, natural: date, closed: date | None) -> date:
@@ -59,18 +72,12 @@ def _moved(intent: Intent, day: date) -> Intent:
     return replace(intent, payload=payload, dated=day)
 
 
-def _refuse_void(drafts: Drafts, draft: Draft, closed: date) -> None:
-    """A void changes the object on its own date: in a closed period it is a finding instead."""
+def _refuse_void(drafts: Drafts, draft: Draft, closed: date) -> str | None:
+    """A void changes the object on its own date. In a closed period there is none: what stands there, to be told."""
     key = draft.intent.key
     stands_on = drafts.stands_on(key)
-    if stands_on is not None and stands_on <= closed and not drafts.is_void(key):
-        del drafts.drafts[key, Operation.VOID]
-        if draft.rank is Rank.RELEASE:
-            return  # told with what it would have been voided for
-        drafts.find(
-            "void_in_closed_period",
-            Severity.HIGH,
-            key.stripe_id,
-            draft.intent.dated,
-            f"Void at Stripe, and the {draft.intent.entity} of {stands_on} in QuickBooks lies in a closed period.",
-        )
+    if stands_on is None or stands_on > closed or drafts.is_void(key):
+        return None
+    del drafts.drafts[key, Operation.VOID]
+    # A release is told with what it would have been voided for.
+    return None if draft.rank is Rank.RELEASE else f"{draft.intent.entity} of {stands_on}"

@@ -165,7 +165,7 @@ def _named(drafts: Drafts) -> Iterator[str]:
         if held is not None:
             yield f"AccountRef {held.id}"
     items = (rules.sales_item, rules.credit_item, rules.goodwill_item, rules.refund_item)
-    for name in (*items, rules.tax_item, rules.bad_debt_item, rules.debit_item):
+    for name in (*items, rules.tax_item, rules.bad_debt_item, rules.debit_item, rules.migration_item):
         held = drafts.books.item(name) if name is not None else None
         if held is not None:
             yield f"ItemRef {held.id}"

@@ -15,7 +15,7 @@ from finance_os.stripe_qbo.books import Held
 from finance_os.stripe_qbo.mapping.amounts import qbo_amount
 from finance_os.stripe_qbo.mapping.drafts import Drafts
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
-from finance_os.stripe_qbo.stripe_evidence import Line, Period, Tax
+from finance_os.stripe_qbo.stripe_objects import Line, Period, Tax
 
 MAX_DESCRIPTION = 4_000
 NOT_TAXED = "NON"

@@ -7,6 +7,7 @@ import pytest
 
 from .made import Made, at, codes
 from .test_invoices import with_bad_debt_item
+from .test_movements import income
 from .test_revising import Export
 from .worlds import Company, rules
 
@@ -153,6 +154,34 @@ def test_credit_from_elsewhere_is_raised(realm: Company, kind: str) -> None:
     plan = made.plan(realm.books())
     assert codes(plan) == ["customer_balance_unknown", "customer_credit_differs"]
     assert plan.intents == ()
+
+
+@pytest.mark.parametrize("kind", ["migration", "initial"])
+def test_the_balance_that_a_customer_came_with_has_the_item_of_the_rules(realm: Company, kind: str) -> None:
+    account = realm.client.write("Account", {"Name": "Brought Along", "AccountType": "Income"})
+    body = {"Name": "Brought Along", "Type": "Service", "IncomeAccountRef": {"value": account["Id"]}}
+    realm.client.write("Item", body)
+    made = Made()
+    export, chosen = Export(made, realm), {"migration_item": "Brought Along"}
+    customer, other = made.customer(), made.customer("Birch Media")
+    credit = made.balance(customer, -500, kind, when=at(2))
+    debit = made.balance(other, 300, kind, when=at(2))
+    told = export.plan()
+    assert sorted(codes(told)) == ["customer_balance_unknown"] * 2 + ["customer_credit_differs"] * 2
+    assert "`migration_item`" in told.findings[0].detail
+    invoice = made.invoice(customer, 400, when=at(4), status="paid")
+    made.balance(customer, 400, "applied_to_invoice", when=at(4), invoice=invoice)
+    collecting = made.invoice(other, 1_000, when=at(4))
+    made.balance(other, -300, "applied_to_invoice", when=at(4), invoice=collecting)
+    made.one("invoice", collecting)["amount_remaining"] = 1_300
+    made.pay(collecting, 1_300, made.charge(other, 1_300, when=at(6)), when=at(6))
+    for _ in range(2):
+        assert not export.step(**chosen).findings
+    paid = made.objects["invoice_payment"][0]["id"]
+    assert left(realm) == {credit: 1, debit: 0, invoice: 0, collecting: 0, paid: 0}
+    assert income(realm, "Brought Along") == 200  # owed 5 to one, and 3 by the other
+    assert realm.balance("Stripe Clearing") == 13
+    assert realm.trial_balance() == 0
 
 
 def test_a_debit_of_a_lost_invoice_stays_open_and_is_told(realm: Company) -> None:

@@ -3,13 +3,19 @@
 from datetime import date
 from decimal import Decimal
 
+import pytest
+
 from finance_os.stripe_qbo.books import Books
 from finance_os.stripe_qbo.intent import LinkKey, Operation
 from finance_os.stripe_qbo.planning import Plan
 
 from .made import Made, at, codes
+from .test_invoices import with_bad_debt_item
 from .test_revising import Export
 from .worlds import Company, close
+
+FORMS = ("Invoice", "CreditMemo", "Payment", "RefundReceipt", "JournalEntry", "Deposit")
+LOST = {"bad_debt_item": "Bad Debt"}
 
 
 def test_what_comes_late_is_dated_in_the_open_period_and_says_where_it_belongs(realm: Company) -> None:
@@ -132,6 +138,173 @@ def test_a_credit_note_that_would_have_to_be_voided_there_is_raised(realm: Compa
     assert plan.findings[0].day == date(2026, 6, 18)
     assert not [each for each in plan.intents if each.operation is Operation.VOID]
     assert codes(plan) == ["void_in_closed_period"]
+
+
+# --- every kind of change of what a closed period holds is raised
+
+
+def month(export: Export) -> dict[str, str]:
+    """One form of each kind, posted in the first days of June, which are closed then. What changes them, by kind."""
+    made = export.made
+    customer = made.customer()
+    invoice = made.invoice(customer, 1_000, when=at(2))
+    charge = made.charge(customer, 600, when=at(3), fee=30)
+    made.pay(invoice, 600, charge)
+    moved = {
+        "invoice": invoice,
+        "charge": charge,
+        "balance_transaction": made.objects["balance_transaction"][0]["id"],
+        "credit_note": made.note(invoice, 250, pre_payment_amount=250, when=at(4)),
+        "customer_balance_transaction": made.balance(customer, -300, when=at(4)),
+        "refund": made.refund(charge, 200, when=at(5)),
+        "payout": made.payout(100, automatic=False, arrival=at(8, 0)),
+    }
+    assert not export.step().findings
+    close(export.realm, "2026-06-15")
+    return moved
+
+
+def _more(made: Made, kind: str, stripe_id: str) -> None:
+    """Ten cents more of it, and of what goes with it."""
+    body = made.one(kind, stripe_id)
+    match kind:
+        case "invoice" | "credit_note":
+            name = "total" if kind == "invoice" else "amount"
+            body[name] += 10
+            body["lines"]["data"][0]["amount"] += 10
+            body["pre_payment_amount"] = body.get("pre_payment_amount", 0) + 10
+            invoice = made.one("invoice", body["invoice"]) if kind == "credit_note" else body
+            invoice["amount_remaining"] += 10 if kind == "invoice" else -10
+        case "charge":
+            body["amount"] += 10
+            body["amount_captured"] += 10
+            made.objects["invoice_payment"][0]["amount_paid"] += 10
+            made.objects["invoice"][0]["amount_remaining"] -= 10
+            made.objects["balance_transaction"][0]["amount"] += 10
+        case "balance_transaction":
+            body["fee"] += 10
+        case "customer_balance_transaction":
+            body["amount"] -= 10
+            body["ending_balance"] -= 10
+        case "refund" | "payout":
+            body["amount"] += 10
+            made.one("balance_transaction", body["balance_transaction"])["amount"] -= 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed"),
+    [
+        ("invoice", "Line of the Invoice"),
+        ("charge", "TotalAmt, Line of the Payment"),
+        ("balance_transaction", "Line of the JournalEntry"),
+        ("credit_note", "Line of the CreditMemo"),
+        ("customer_balance_transaction", "Line of the CreditMemo"),
+        ("refund", "Line of the RefundReceipt"),
+        ("payout", "Line of the Deposit"),
+    ],
+)
+def test_an_amount_that_changes_there_is_raised_and_nothing_is_written(realm: Company, kind: str, changed: str) -> None:
+    export = Export(Made(), realm)
+    moved = month(export)
+    before = {entity: realm.all(entity) for entity in FORMS}
+    _more(export.made, kind, moved[kind])
+    plan = export.step()
+    told = [each for each in plan.findings if each.code == "written_differs" and each.detail.startswith(changed)]
+    assert [each.severity for each in told] == ["high"], plan.findings
+    assert "closed period (2026-06-" in told[0].detail
+    assert {entity: realm.all(entity) for entity in FORMS} == before
+
+
+@pytest.mark.parametrize(
+    "kind", ["invoice", "charge", "credit_note", "customer_balance_transaction", "refund", "payout"]
+)
+def test_what_is_deleted_there_is_raised_and_nothing_is_written(realm: Company, kind: str) -> None:
+    export = Export(Made(), realm)
+    moved = month(export)
+    before = {entity: realm.all(entity) for entity in FORMS}
+    gone = moved[kind]
+    export.made.objects[kind] = [each for each in export.made.objects[kind] if each["id"] != gone]
+    plan = export.step()
+    subject = f"invoice_payment:{export.made.objects['invoice_payment'][0]['id']}" if kind == "charge" else gone
+    told = {each.code: each for each in plan.findings if subject in each.subject}
+    assert told["written_not_planned"].severity == "high", plan.findings
+    assert {entity: realm.all(entity) for entity in FORMS} == before
+
+
+def test_a_loss_of_an_invoice_there_is_written_off_in_the_open_period(realm: Company) -> None:
+    with_bad_debt_item(realm)
+    export = Export(Made(), realm)
+    invoice = export.made.invoice(export.made.customer(), 1_000, when=at(2))
+    export.step(**LOST)
+    close(realm, "2026-06-15")
+    _give_up(export.made, invoice, at(5))
+    plan = export.step(**LOST)
+    assert not plan.findings
+    memo = export.held(f"invoice:{invoice}:write_off")
+    assert (memo["TxnDate"], memo["TotalAmt"], memo["RemainingCredit"]) == ("2026-06-16", 10, 0)
+    assert "Belongs to 2026-06-05, whose period was closed." in memo["PrivateNote"]
+    assert f"Writes off invoice {invoice}" in memo["PrivateNote"]
+    assert export.held(f"invoice:{invoice}:invoice")["Balance"] == 0
+
+
+def test_without_an_item_for_losses_it_is_raised(realm: Company) -> None:
+    export = Export(Made(), realm)
+    invoice = export.made.invoice(export.made.customer(), 1_000, when=at(2))
+    export.step()
+    close(realm, "2026-06-15")
+    _give_up(export.made, invoice, at(5))
+    assert [(each.code, each.subject) for each in export.step().findings] == [("invoice_uncollectible", invoice)]
+
+
+@pytest.mark.parametrize("is_all", [True, False], ids=["all", "part"])
+def test_what_is_paid_after_a_write_off_there_is_booked_and_raised(realm: Company, is_all: bool) -> None:
+    with_bad_debt_item(realm)
+    export = Export(Made(), realm)
+    made = export.made
+    customer = made.customer()
+    invoice = made.invoice(customer, 1_000, when=at(2))
+    made.pay(invoice, 100, made.charge(customer, 100, when=at(3)), when=at(3))
+    _give_up(made, invoice, at(5))
+    assert not export.step(**LOST).findings
+    close(realm, "2026-06-15")
+    paid = made.pay(invoice, 900 if is_all else 400, made.charge(customer, 900 if is_all else 400, when=at(20)))
+    made.one("invoice_payment", paid)["status_transitions"]["paid_at"] = at(20)
+    made.one("invoice", invoice)["status"] = "paid" if is_all else "uncollectible"
+    for _ in range(2):
+        plan = export.step(**LOST)
+        assert [(each.code, each.subject) for each in plan.findings] == [("void_in_closed_period", invoice)]
+        assert "are booked as payments that are not applied" in plan.findings[0].detail
+    assert export.held(f"invoice_payment:{paid}:payment")["UnappliedAmt"] == (9 if is_all else 4)
+    assert export.held(f"invoice:{invoice}:write_off")["TotalAmt"] == 9
+    assert export.held(f"invoice:{invoice}:invoice")["Balance"] == 0
+    assert realm.balance("Stripe Clearing") == (10 if is_all else 5)
+    # Once the period is open again, it is as if it had never been closed.
+    close(realm, None)
+    assert not export.step(**LOST).findings
+    assert export.held(f"invoice_payment:{paid}:payment")["UnappliedAmt"] == 0
+    assert export.held(f"invoice:{invoice}:write_off")["TotalAmt"] == 0
+    assert export.held(f"invoice:{invoice}:invoice")["Balance"] == 0
+    assert realm.trial_balance() == 0
+
+
+def test_a_void_of_what_was_written_off_there_is_raised(realm: Company) -> None:
+    with_bad_debt_item(realm)
+    export = Export(Made(), realm)
+    invoice = export.made.invoice(export.made.customer(), 1_000, when=at(2))
+    _give_up(export.made, invoice, at(5))
+    export.step(**LOST)
+    close(realm, "2026-06-15")
+    export.made.one("invoice", invoice).update(status="void", amount_remaining=0)
+    export.made.one("invoice", invoice)["status_transitions"]["voided_at"] = at(18)
+    plan = export.step(**LOST)
+    assert ("void_in_closed_period", invoice) in [(each.code, each.subject) for each in plan.findings]
+    assert not [each for each in plan.intents if each.operation is Operation.VOID]
+    assert export.held(f"invoice:{invoice}:invoice")["TotalAmt"] == 10
+
+
+def _give_up(made: Made, invoice: str, when: int) -> None:
+    made.one("invoice", invoice)["status"] = "uncollectible"
+    made.one("invoice", invoice)["status_transitions"]["marked_uncollectible_at"] = when
 
 
 def _hashes(plan: Plan) -> dict[tuple[LinkKey, Operation], str]:

@@ -346,6 +346,35 @@ def test_a_credit_that_comes_late_does_not_unsettle_what_was_written(export: Exp
     assert list(left.values()) == [0]
 
 
+@pytest.mark.parametrize("kind", ["adjustment", "invoice_too_small"])
+def test_a_credit_that_comes_late_does_not_settle_what_a_payment_was_written_to_pay(export: Export, kind: str) -> None:
+    """Of two debits the payment paid the older one, which by what is known now the credit would settle."""
+    made = export.made
+    customer = made.customer()
+    if kind == "adjustment":
+        made.balance(customer, 30, when=at(2))
+    else:
+        small = made.invoice(customer, 30, when=at(2), status="paid")
+        made.balance(customer, 30, kind, when=at(2), invoice=small)
+    late = made.balance(customer, -30, when=at(3))
+    second = made.balance(customer, 30, when=at(4))
+    invoice = made.invoice(customer, 1_000, when=at(5), status="paid")
+    made.balance(customer, -30, "applied_to_invoice", when=at(5), invoice=invoice)
+    made.one("invoice", invoice)["amount_remaining"] = 1_030
+    paid = made.pay(invoice, 1_030, made.charge(customer, 1_030, when=at(7)), when=at(7))
+    chosen, kept = {"debit_item": "Ad Spend"}, made.one("customer_balance_transaction", late)
+    made.objects["customer_balance_transaction"].remove(kept)
+    assert codes(export.step(**chosen)) == ["customer_credit_differs"]
+    made.objects["customer_balance_transaction"].append(kept)
+    plan = export.step(**chosen)
+    assert not plan.findings
+    assert not updates(plan)
+    assert export.held(f"customer_balance_transaction:{late}:credit_memo")["RemainingCredit"] == 0
+    assert export.held(f"customer_balance_transaction:{second}:debit")["Balance"] == 0
+    assert export.held(f"invoice_payment:{paid}:payment")["UnappliedAmt"] == 0
+    assert {each["Balance"] for each in export.realm.all("Invoice")} == {0}
+
+
 # --- any sequence
 
 
