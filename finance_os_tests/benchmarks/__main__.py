@@ -20,6 +20,7 @@ from finance_os_tests.benchmarks import (
     inbox,
     memory,
     planning,
+    posting,
     readiness,
     receiver,
     refetching,
@@ -51,6 +52,7 @@ def benchmarks(
     yield "receiver", lambda: [*receiver.at_a_steady_rate(database, 30), *receiver.killed(database, 5)]
     yield "inbox", lambda: inbox.backlog(database, 100_000 if full else 8_000)
     yield "refetching", lambda: refetching.refetched(database, dagster_url, 60 if full else 20)
+    yield "posting", lambda: posting.posted(database, 60 if full else 20, reread=full)
     yield "readiness", lambda: readiness.readiness_over_history(*histories, 10_000_000 if full else 200_000, 9)
 
 

@@ -73,11 +73,11 @@ def killed(database: Database, rounds: int) -> list[Figure]:
 
 
 @contextmanager
-def receiver(database: Database) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def receiver(database: Database, port: int = 0, secret: str = SECRET) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A receiver in a process of its own: its address, and the process."""
-    settings = {"FINANCE_OS_DATABASE_URL": database.url, "FINANCE_OS_STRIPE_WEBHOOK_SECRET": SECRET}
+    settings = {"FINANCE_OS_DATABASE_URL": database.url, "FINANCE_OS_STRIPE_WEBHOOK_SECRET": secret}
     process = subprocess.Popen(
-        [sys.executable, "-m", "finance_os.commands.web", "--port", "0"],
+        [sys.executable, "-m", "finance_os.commands.web", "--port", str(port)],
         env={**os.environ, **settings, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"},
         stdout=subprocess.PIPE,
         text=True,
