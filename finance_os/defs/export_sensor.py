@@ -40,7 +40,7 @@ BUSINESS_TAG = "finance_os/qbo_export"
 STATE_TAG = "finance_os/qbo_export_state"
 """Run tag with the state that a run exports."""
 
-GATHER_SECONDS = 10
+GATHER_SECONDS = 5
 """How long at most an export waits for reads that webhooks have asked for: a burst is exported in one go."""
 
 LOOK_AGAIN_SECONDS = 30

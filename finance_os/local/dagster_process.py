@@ -33,8 +33,11 @@ class DagsterDidNotStart(RuntimeError):
 def running_dagster(
     environment: Mapping[str, str], workspace: Path, log: Path, *, port: int | None = None
 ) -> Iterator[DagsterProcess]:
-    """Start `dagster dev` on loopback and wait until it answers; stop every process of it at the end."""
-    port = port or free_port()
+    """Start `dagster dev` on loopback and wait until it answers; stop every process of it at the end.
+
+    It listens on `port`; 0 is any free one, and if it is not given, the preferred one if that is free.
+    """
+    port = free_port() if port is None else port or free_port(0)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  our own interpreter
@@ -111,6 +114,18 @@ def _session_of(leader: int) -> list[psutil.Process]:
     return found
 
 
+def _listens(running: DagsterProcess) -> bool:
+    """Whether it is a process of this Dagster that answers, and not of another one that took the port first."""
+    port = int(running.address.rpartition(":")[2])
+    with suppress(psutil.Error):
+        for member in psutil.Process(running.process.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                for each in member.net_connections("tcp"):
+                    if each.status == psutil.CONN_LISTEN and each.laddr.port == port:
+                        return True
+    return False
+
+
 def _wait_until_it_answers(running: DagsterProcess) -> None:
     deadline = time.monotonic() + STARTS_WITHIN
     while time.monotonic() < deadline:
@@ -119,7 +134,7 @@ def _wait_until_it_answers(running: DagsterProcess) -> None:
         with suppress(httpx.HTTPError):  # nobody listens yet
             query = {"query": "{ repositoriesOrError { __typename } }"}
             answer = httpx.post(f"{running.address}/graphql", json=query, timeout=10)
-            if answer.status_code == 200 and "RepositoryConnection" in answer.text:
+            if answer.status_code == 200 and "RepositoryConnection" in answer.text and _listens(running):
                 return
         time.sleep(0.3)
     tail = running.log.read_text(errors="replace")[-3_000:]
