@@ -1,22 +1,26 @@
 """Whether the books agree with Stripe where money is: clearing with Stripe's balance, each payout with its deposit.
 
+Clearing will be Stripe's balance once everything that is planned is written: what it holds now is compared with that
+less what is not written yet (`unwritten`), wherever this can be summed to the cent.
+
 QuickBooks is asked for what it holds now: a request for each clearing account, and one for a hundred deposits. What
-Stripe says is the evidence that the plan was made from, so that what comes in meanwhile is no difference.
+Stripe says is the evidence that the plan was made from, so that what comes in meanwhile is no difference. That nothing
+is missing of it is seen from the balance that Stripe itself states (`stated`).
 """
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import Finding, Severity
 from finance_os.evidence.windows import epoch_day
-from finance_os.stripe_qbo import findings, links
+from finance_os.stripe_qbo import findings, links, stated
 from finance_os.stripe_qbo.client import QuickBooksWriter
-from finance_os.stripe_qbo.intent import RAIL, Intent, LinkKey
+from finance_os.stripe_qbo.intent import Intent, LinkKey
 from finance_os.stripe_qbo.links import Link
 from finance_os.stripe_qbo.lookup import ENTITIES
 from finance_os.stripe_qbo.mapping.amounts import qbo_amount
@@ -24,12 +28,15 @@ from finance_os.stripe_qbo.mapping.invoices import invoice_key
 from finance_os.stripe_qbo.mapping.payouts import arrival, payout_key
 from finance_os.stripe_qbo.parts import Part
 from finance_os.stripe_qbo.rules import Rules
-from finance_os.stripe_qbo.stripe_evidence import Payout, StripeEvidence
+from finance_os.stripe_qbo.stripe_balance import split
+from finance_os.stripe_qbo.stripe_evidence import StripeEvidence
+from finance_os.stripe_qbo.stripe_objects import Payout
+from finance_os.stripe_qbo.unwritten import NotExact, unwritten
+from finance_os.stripe_qbo.written import written as written_to
 
 RECONCILE = "qbo_reconcile"
 """Who found it, beside those of `findings`."""
 
-_MOVES_CLEARING = ("Payment", "RefundReceipt", "Deposit", "JournalEntry", "Purchase", "Transfer")
 _CHUNK = 100
 
 
@@ -38,7 +45,10 @@ class Clearing:
     """One clearing account. Amounts are those of QuickBooks, in the account's currency.
 
     `at_stripe` is Stripe's balance with the payouts that are on their way to the bank. `in_books` is `None` where it
-    was not compared, and `why` says why not.
+    was not compared, and `why` says why not. By `unwritten` it will rise with the `writes` that are planned and move
+    money, but are not written yet.
+
+    Of `at_stripe`, `available` and `pending` are what is still there, told apart by `available_on`; the rest has left.
     """
 
     currency: str
@@ -46,10 +56,26 @@ class Clearing:
     at_stripe: Decimal
     in_books: Decimal | None
     why: str = ""
+    unwritten: Decimal = Decimal(0)
+    writes: int = 0
+    available: Decimal | None = None
+    pending: Decimal | None = None
+
+    @property
+    def in_transit(self) -> Decimal | None:
+        """The payouts on their way to the bank."""
+        if self.available is None or self.pending is None:
+            return None
+        return self.at_stripe - self.available - self.pending
+
+    @property
+    def difference(self) -> Decimal:
+        """How far it will lie above Stripe's balance once everything is written; 0 where it was not compared."""
+        return Decimal(0) if self.in_books is None else self.in_books + self.unwritten - self.at_stripe
 
     @property
     def differs(self) -> bool:
-        return self.in_books is not None and self.in_books != self.at_stripe
+        return self.difference != 0
 
 
 @dataclass(frozen=True)
@@ -93,15 +119,15 @@ def reconcile(
     rules: Rules,
     stripe: StripeEvidence,
     part: Part,
-    later: Sequence[Intent] = (),
+    intents: Sequence[Intent],
+    also: Collection[LinkKey] = (),
 ) -> Reconciled:
     """Compare clearing as it is now, and the payouts of a part by their arrival; keep what is wrong.
 
-    Clearing is not compared while something that moves it is planned and not written; `later` are intents that follow
-    from the evidence too, and were not kept. Raises `QuickBooksFailure`.
+    `intents` are all of the plan that follows from the evidence, written or not; `also` are keys of links whose payouts
+    are compared too, whenever they arrived. Raises `QuickBooksFailure`.
     """
-    unwritten = _unwritten(database, business_id, client.realm, later)
-    clearing = _clearing(client, rules, balance_of(stripe), unwritten)
+    clearing = _apart(_clearing(database, client, business_id, rules, balance_of(stripe), intents), stripe)
     told = [
         Finding(
             "clearing_differs",
@@ -109,18 +135,20 @@ def reconcile(
             f"clearing:{each.currency}",
             part.last or _latest(stripe, rules),
             f"Account {each.account} holds {each.in_books} {each.currency.upper()}, and Stripe says {each.at_stripe}: "
-            f"they differ by {(each.in_books or 0) - each.at_stripe}.",
+            f"they differ by {(each.in_books or 0) - each.at_stripe}"
+            + (f", of which {-each.unwritten} is not written yet ({each.writes:,} writes)." if each.writes else "."),
         )
         for each in clearing
         if each.differs
     ]
     looked_at = [f"clearing:{each.currency}" for each in clearing if each.in_books is not None]
+    differing, stated_of = stated.compare(stripe, rules, part.last or _latest(stripe, rules))
+    told += differing
+    looked_at += stated_of
     arrived = [
         each
         for each in stripe.payout.values()
-        if each.status == "paid"
-        and max(part.first or rules.balance_date, rules.balance_date) <= arrival(each) <= (part.last or date.max)
-        and (part.objects is None or f"payout:{each.id}" in part.objects)
+        if each.status == "paid" and (payout_key(each.id) in also or _is_in(part, each, rules))
     ]
     equal, wrong = _payouts(database, client, business_id, rules, arrived)
     told += wrong
@@ -165,50 +193,70 @@ def receivables(
     return found, told
 
 
+def _is_in(part: Part, payout: Payout, rules: Rules) -> bool:
+    first = max(part.first or rules.balance_date, rules.balance_date)
+    return first <= arrival(payout) <= (part.last or date.max) and (
+        part.objects is None or f"payout:{payout.id}" in part.objects
+    )
+
+
 def _latest(stripe: StripeEvidence, rules: Rules) -> date:
     """The last day that Stripe's balance moved on."""
     return epoch_day(stripe.latest, rules.zone) if stripe.latest else rules.balance_date
 
 
-def _clearing(client: QuickBooksWriter, rules: Rules, balance: Mapping[str, int], unwritten: int) -> list[Clearing]:
+def _clearing(
+    database: Database,
+    client: QuickBooksWriter,
+    business_id: str,
+    rules: Rules,
+    balance: Mapping[str, int],
+    intents: Sequence[Intent],
+) -> list[Clearing]:
+    before = _attempts(database, business_id)
+    with database.transaction() as connection:
+        written = written_to(connection, business_id, client.realm)
     accounts = Counter(rules.clearing.values())
     found: list[Clearing] = []
     for currency, account in sorted(rules.clearing.items()):
         at_stripe = qbo_amount(balance.get(currency, 0), currency)
-        if unwritten:
-            why = f"{unwritten:,} planned writes that move money are not written yet"
-        elif accounts[account] > 1:
-            why = "one account stands for several currencies"
-        else:
-            held = client.query(ENTITIES["Account"], {"Name": account})
-            if len(held) == 1:
-                found.append(Clearing(currency, account, at_stripe, Decimal(held[0].get("CurrentBalance", 0))))
-                continue
+        if accounts[account] > 1:
+            found.append(Clearing(currency, account, at_stripe, None, "one account stands for several currencies"))
+            continue
+        held = client.query(ENTITIES["Account"], {"Name": account})
+        if len(held) != 1:
             why = f"QuickBooks has {len(held)} accounts of that name"
-        found.append(Clearing(currency, account, at_stripe, None, why))
+            found.append(Clearing(currency, account, at_stripe, None, why))
+            continue
+        in_books = Decimal(held[0].get("CurrentBalance", 0))
+        try:
+            left = unwritten(intents, written, str(held[0]["Id"]), currency)
+        except NotExact as error:
+            found.append(Clearing(currency, account, at_stripe, None, str(error)))
+        else:
+            found.append(Clearing(currency, account, at_stripe, in_books, unwritten=left.amount, writes=left.writes))
+    if _attempts(database, business_id) != before:
+        why = "something was written while it was looked at"
+        return [Clearing(each.currency, each.account, each.at_stripe, None, each.why or why) for each in found]
     return found
 
 
-def _unwritten(database: Database, business_id: str, realm: str, later: Sequence[Intent]) -> int:
-    moving = {(str(each.key), each.operation.value) for each in later if each.entity in _MOVES_CLEARING}
-    rows = database.fetch(
-        """
-        SELECT key, operation, state = 'applied' AS is_written FROM finance_os.intents
-        WHERE business_id = %(business_id)s AND rail = %(rail)s AND realm = %(realm)s AND entity = ANY (%(entities)s)
-          AND (state IN ('planned', 'sending', 'failed', 'conflicted')
-               OR (state = 'applied' AND key = ANY (%(later)s)))
-        """,
-        {
-            "business_id": business_id,
-            "rail": RAIL,
-            "realm": realm,
-            "entities": list(_MOVES_CLEARING),
-            "later": [key for key, _ in moving],
-        },
+def _apart(clearing: Sequence[Clearing], stripe: StripeEvidence) -> list[Clearing]:
+    """Clearing with what of Stripe's balance is available now and what is pending."""
+    held = split(stripe.balance_transaction.values(), int(datetime.now(UTC).timestamp()))
+    found: list[Clearing] = []
+    for each in clearing:
+        available, pending = (qbo_amount(minor, each.currency) for minor in held.get(each.currency, (0, 0)))
+        found.append(replace(each, available=available, pending=pending))
+    return found
+
+
+def _attempts(database: Database, business_id: str) -> int:
+    """A number that grows with every step of an attempt to write."""
+    [row] = database.fetch(
+        "SELECT max(attempt_id) AS last FROM finance_os.intent_attempts WHERE business_id = %s", (business_id,)
     )
-    waiting = {(row["key"], row["operation"]) for row in rows if not row["is_written"]}
-    written = {(row["key"], row["operation"]) for row in rows if row["is_written"]}
-    return len(waiting | (moving - written))
+    return row["last"] or 0
 
 
 def _payouts(
