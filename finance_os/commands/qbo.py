@@ -32,12 +32,12 @@ def plan(
 ) -> None:
     """Plan from what is staged and keep the intents; nothing is sent."""
     from finance_os.evidence.snapshot import snapshot
-    from finance_os.stripe_qbo import completeness, states, store
+    from finance_os.stripe_qbo import completeness, planning, states, store
     from finance_os.stripe_qbo.books import BooksNotRead
     from finance_os.stripe_qbo.company import company_of
     from finance_os.stripe_qbo.export import planning_alone
     from finance_os.stripe_qbo.keeping import keep
-    from finance_os.stripe_qbo.planning import plan as planned_of
+    from finance_os.stripe_qbo.mapping import proved
     from finance_os.stripe_qbo.rules import BadRules
 
     with _opened(business) as (database, business_id):
@@ -51,7 +51,9 @@ def plan(
                     if unread and not dry_run:
                         raise BooksNotRead(f"Nothing was kept.\n{completeness.told(unread)}")
                     booked = states.booked(seen, business_id, realm)
-                    planned = planned_of(seen, business_id, realm, understood, booked)
+                    found = planning.look(seen, business_id, realm)
+                    proved.require(found.stripe, understood)
+                planned = planning.plan_of(found.stripe, found.books, understood, booked, found.bank, found.written)
                 try:
                     put = (
                         store.compare_plan(database, business_id, realm, planned.intents, whole=True)

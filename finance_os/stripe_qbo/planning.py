@@ -12,7 +12,7 @@ from finance_os.stripe_qbo import books as qbo_books
 from finance_os.stripe_qbo.bank_lines import BankLine
 from finance_os.stripe_qbo.books import Books
 from finance_os.stripe_qbo.intent import Intent, LinkKey
-from finance_os.stripe_qbo.mapping import cash, invoices, losses, movements, opening, payments, refunds
+from finance_os.stripe_qbo.mapping import cash, invoices, losses, movements, opening, payments, proved, refunds
 from finance_os.stripe_qbo.mapping.balances import Balances
 from finance_os.stripe_qbo.mapping.credits import Credits
 from finance_os.stripe_qbo.mapping.customers import Customers, date_by_first_need
@@ -88,7 +88,7 @@ def plan_of(
 ) -> Plan:
     """The plan that follows from evidence, rules and what is written: always the same, in the same order."""
     drafts = Drafts(stripe, books, rules, booked or {}, written or {})
-    unmet = _mixed(drafts) or _unmet(drafts)
+    unmet = _mixed(drafts) or _unmet(drafts) or proved.differing(drafts)
     if unmet:
         return Plan(findings=unmet)
     if not books.uses_own_numbers:
@@ -145,7 +145,7 @@ def _unmet(drafts: Drafts) -> tuple[Finding, ...]:
     accounts = [rules.fees, rules.disputes, rules.exchange, *rules.movements.values()]
     accounts += [each for each in (rules.outside_account, rules.opening_account) if each is not None]
     items = (rules.sales_item, rules.credit_item, rules.goodwill_item, rules.refund_item)
-    named = (rules.tax_item, rules.bad_debt_item, rules.debit_item)
+    named = (rules.tax_item, rules.bad_debt_item, rules.debit_item, rules.migration_item)
     optional = tuple(each for each in named if each is not None)
     looked_up: tuple[tuple[Callable[[str], object], Iterable[str]], ...] = (
         (drafts.account, accounts),

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from finance_os.evidence.snapshot import Snapshot
 from finance_os.evidence.windows import Days
 from finance_os.readiness import gate
 from finance_os.readiness.policies import QBO_EXPORT
+from finance_os.sandbox import money_objects
 from finance_os.sources.sealing import new_key
 from finance_os.stripe_qbo import export as exporting
 from finance_os.stripe_qbo import states
@@ -29,7 +30,7 @@ from finance_os_tests.readiness.approvers import approve_policy
 from finance_os_tests.stripe_qbo.books import Books, books, customer, invoice, story
 from finance_os_tests.stripe_qbo.mapping.made import Made
 from finance_os_tests.stripe_qbo.mapping.worlds import START, living
-from finance_os_tests.stripe_qbo.staged import stage_books
+from finance_os_tests.stripe_qbo.staged import stage_balance, stage_books
 
 Run = Callable[..., Result]
 REAL_GATE = gate.gate
@@ -80,6 +81,9 @@ def staged(database: Database, acme: Connection, company: Books) -> None:
     for kind in ("customer", "invoice"):
         rows = page(*(Record(each["id"], each, START) for each in made.objects[kind]))
         stage(database, acme, rows, object_type=f"stripe_{kind}", days=Days(START, START))
+    before = Days(START - timedelta(days=14), START)
+    stage(database, acme, page(), object_type="stripe_payout", days=before)
+    stage_balance(database, acme, money_objects.balance(0, 0), datetime(2026, 6, 2, tzinfo=UTC))
     stage_books(database, company, ensure_connection(database, "acme", "quickbooks"))
 
 

@@ -2,8 +2,9 @@
 
 Books nothing. A payout's bank line is the one that bears its trace ID
 (https://docs.stripe.com/api/payouts/object#payout_object-trace_id), else the nearest in time with its amount. Where a
-source shows days beyond the payout's, it must show such a line, with the payout's amount and near its arrival date and
-the date of its deposit; whatever differs is raised, for each source by itself, and never adjusted.
+source shows days beyond the payout's, it must show such a line, with the payout's amount, of its arrival date and of
+the date of its deposit; whatever differs is raised, for each source by itself, and never adjusted. A day or two, by
+which banks differ, is told with little weight.
 """
 
 from collections import defaultdict
@@ -13,9 +14,10 @@ from datetime import date, timedelta
 from finance_os.evidence.extraction import Severity
 from finance_os.stripe_qbo.bank_lines import BankLine
 from finance_os.stripe_qbo.intent import Operation
+from finance_os.stripe_qbo.mapping.deposits import severity_of
 from finance_os.stripe_qbo.mapping.drafts import Drafts
 from finance_os.stripe_qbo.mapping.payouts import arrival, payout_key
-from finance_os.stripe_qbo.stripe_evidence import Payout
+from finance_os.stripe_qbo.stripe_objects import Payout
 
 
 def compare(drafts: Drafts, lines: Iterable[BankLine]) -> None:
@@ -44,7 +46,7 @@ def _compare(drafts: Drafts, source: str, lines: list[BankLine]) -> None:
         line = traced[payout.id] or _nearest(payout, of_amount, used, near)
         if line is not None:
             used.add(line.key)
-            _judge(drafts, source, payout, line, near)
+            _judge(drafts, source, payout, line)
         elif arrival(payout) + near <= last:
             drafts.find(
                 "payout_not_at_bank",
@@ -75,7 +77,7 @@ def _nearest(
     return min(fitting, key=lambda each: each[:2])[2] if fitting else None
 
 
-def _judge(drafts: Drafts, source: str, payout: Payout, line: BankLine, near: timedelta) -> None:
+def _judge(drafts: Drafts, source: str, payout: Payout, line: BankLine) -> None:
     if (line.amount, line.currency) != (payout.amount, payout.currency):
         drafts.find(
             "payout_amount_differs_at_bank",
@@ -87,10 +89,10 @@ def _judge(drafts: Drafts, source: str, payout: Payout, line: BankLine, near: ti
         )
     booked = _booked_on(drafts, payout)
     for what, day in (("arrival", arrival(payout)), ("deposit in QuickBooks", booked)):
-        if day is not None and abs(line.day - day) > near:
+        if day is not None and line.day != day:
             drafts.find(
                 "payout_date_differs_at_bank",
-                Severity.MEDIUM,
+                severity_of(line.day, day),
                 payout.id,
                 arrival(payout),
                 f"{source} line {line.key} is of {line.day}, and its {what} of {day}.",

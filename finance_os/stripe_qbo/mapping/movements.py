@@ -6,7 +6,7 @@ category (https://docs.stripe.com/reports/reporting-categories):
 | category | amount | fee |
 |---|---|---|
 | `charge`, `partial_capture_reversal`, `refund` | by `payments` and `refunds` | Dr Stripe fees, Cr clearing |
-| `refund_failure` | Dr clearing, Cr the account that the refund was booked to | the same |
+| `refund_failure` | Dr clearing, Cr the accounts that the refund's lines were booked to | the same |
 | `dispute` | Dr disputes, Cr clearing: the money is gone until it is won | the same |
 | `dispute_reversal` (won) | Dr clearing, Cr disputes | the same |
 | `fee`, `network_cost` | Dr Stripe fees, Cr clearing | the same |
@@ -30,9 +30,9 @@ from finance_os.stripe_qbo.intent import LinkKey
 from finance_os.stripe_qbo.mapping.amounts import qbo_amount
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of
 from finance_os.stripe_qbo.mapping.payments import CHARGED, NOT_CAPTURED, brought_by, movement
-from finance_os.stripe_qbo.mapping.refunds import item_of
+from finance_os.stripe_qbo.mapping.refunds import turned_round
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
-from finance_os.stripe_qbo.stripe_evidence import BalanceTransaction
+from finance_os.stripe_qbo.stripe_objects import BalanceTransaction
 
 FEES = frozenset(("fee", "network_cost"))
 PAYOUTS = frozenset(("payout", "payout_reversal"))
@@ -64,7 +64,7 @@ def _book(drafts: Drafts, moved: BalanceTransaction) -> None:
     elif _takes_back(drafts, moved):
         amount = Decimal(0)
     elif amount:
-        postings.append((_other_side(drafts, moved), -amount))
+        postings += _other_side(drafts, moved, amount)
     fee = qbo_amount(moved.fee, moved.currency)
     if fee:
         postings.append((drafts.account(drafts.rules.fees), fee))
@@ -83,13 +83,13 @@ def _book(drafts: Drafts, moved: BalanceTransaction) -> None:
     )
 
 
-def _other_side(drafts: Drafts, moved: BalanceTransaction) -> dict[str, str]:
-    """The account against clearing. Raises `NotBooked` for a category that no rule knows."""
+def _other_side(drafts: Drafts, moved: BalanceTransaction, amount: Decimal) -> list[tuple[dict[str, str], Decimal]]:
+    """The postings against clearing. Raises `NotBooked` for a category that no rule knows."""
     category = moved.reporting_category
     if category in FEES:
-        return drafts.account(drafts.rules.fees)
+        return [(drafts.account(drafts.rules.fees), -amount)]
     if category in ("dispute", "dispute_reversal"):
-        return drafts.account(drafts.rules.disputes)
+        return [(drafts.account(drafts.rules.disputes), -amount)]
     if category == "refund_failure" and moved.source is not None:
         if moved.source in drafts.stripe.note_of_refund:
             drafts.find(
@@ -100,12 +100,9 @@ def _other_side(drafts: Drafts, moved: BalanceTransaction) -> dict[str, str]:
                 f"The refund of credit note {drafts.stripe.note_of_refund[moved.source].id} came back: the customer "
                 "is still owed it.",
             )
-        income = item_of(drafts, moved.source).income_account_ref
-        if income is None:
-            raise NotBooked("item_without_account", "The item of its refund has no income account.")
-        return {"value": income.value}
+        return turned_round(drafts, moved)
     if category in drafts.rules.movements:
-        return drafts.account(drafts.rules.movements[category], moved.currency)
+        return [(drafts.account(drafts.rules.movements[category], moved.currency), -amount)]
     raise NotBooked(
         "balance_transaction_unknown",
         f"No rule knows the reporting category {category} (type {moved.type}) of {moved.net} {moved.currency.upper()} "

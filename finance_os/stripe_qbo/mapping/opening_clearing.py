@@ -4,6 +4,9 @@ Who kept the books by hand often parked Stripe's money elsewhere (Undeposited Fu
 lacks is raised; where the rules name the account that holds it, a journal entry on the balance date brings it over:
 Dr Stripe clearing, Cr that account. From then on clearing equals Stripe's balance by itself.
 
+Stripe's balance at the balance date is the sum of what moved it before, since the account's first day: that nothing of
+it is missing is proved first (`proved`), and where it is not, nothing is stated.
+
 The account's balance at the balance date is the sum of what payments, refund receipts, deposits and journal entries
 before it post to it. Transfers are not staged as evidence: a company that used them for payouts states the opening by
 hand and leaves the rule out.

@@ -3,10 +3,10 @@
 - Paid: a deposit, Dr bank, Cr Stripe clearing. Until then what is on its way is still in clearing, which is therefore
   Stripe's balance and the payouts in transit. `arrival_date` is a date that Stripe writes as midnight UTC
   (https://docs.stripe.com/api/payouts/object): it is not converted to the accounting time zone.
-- A deposit that is in QuickBooks already (entered by hand, or from the bank feed) is adopted if account and amount fit
-  and its date lies near enough; if it does not come out of clearing, that is raised.
+- A deposit that is in QuickBooks already (entered by hand, or from the bank feed) is adopted where it fits, and makes
+  the payout wait where it only may (`deposits`); one that does not come out of clearing is raised.
 - An automatic payout empties what is available, so it is booked only if the balance transactions available when it was
-  made sum to it; a manual one is booked by its own amount.
+  made sum to it, since the account's first day; a manual one is booked by its own amount.
 - Negative (Stripe debits the bank, also when a payout is reversed): a journal entry, Dr Stripe clearing, Cr bank.
 - Failed before it was paid: nothing moved, and clearing never lost it. Failed after it was booked as paid: a journal
   entry on the day that Stripe put it back, Dr Stripe clearing, Cr bank.
@@ -16,8 +16,6 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal
 from functools import cached_property
 from itertools import accumulate
 from zoneinfo import ZoneInfo
@@ -27,18 +25,13 @@ from finance_os.evidence.windows import start_of_day
 from finance_os.stripe_qbo.books import Held
 from finance_os.stripe_qbo.intent import LinkKey
 from finance_os.stripe_qbo.mapping.amounts import qbo_amount
+from finance_os.stripe_qbo.mapping.deposits import Deposits, arrival, payout_key
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of
 from finance_os.stripe_qbo.mapping.movements import journal
+from finance_os.stripe_qbo.mapping.proved import proof_of
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
-from finance_os.stripe_qbo.stripe_evidence import Payout
-
-
-def payout_key(payout: str) -> LinkKey:
-    return LinkKey("payout", payout, "payout")
-
-
-def arrival(payout: Payout) -> date:
-    return datetime.fromtimestamp(payout.arrival_date, UTC).date()
+from finance_os.stripe_qbo.stripe_balance import REMEDY
+from finance_os.stripe_qbo.stripe_objects import Payout
 
 
 def arrival_moment(payout: Payout, zone: ZoneInfo) -> int:
@@ -48,9 +41,13 @@ def arrival_moment(payout: Payout, zone: ZoneInfo) -> int:
 
 @dataclass
 class Payouts:
-    """Books payouts, and knows which deposits of QuickBooks stand for one already."""
+    """Books payouts, with the deposits that stand for one already."""
 
     drafts: Drafts
+
+    @cached_property
+    def _deposits(self) -> Deposits:
+        return Deposits(self.drafts)
 
     def book(self) -> None:
         """Book every payout that arrived from the balance date on."""
@@ -91,7 +88,7 @@ class Payouts:
                 rank=Rank.PAYOUT,
             )
             return
-        held = self._deposit(payout, amount, bank["value"])
+        held = self._deposits.of(payout)
         if held is not None:
             drafts.adopt(key, "Deposit", held)
             self._require_clearing(payout, held, clearing["value"])
@@ -150,11 +147,20 @@ class Payouts:
             if available == payout.amount:
                 break
         else:
-            raise NotBooked(
-                "payout_does_not_sum",
+            detail = (
                 f"The balance transactions available when it was made come to {available} {payout.currency.upper()} "
-                f"(minor units), and it is {payout.amount}.",
+                f"(minor units), and it is {payout.amount}."
             )
+            # Of what is proved to be all there, nothing can lie before it.
+            if available < payout.amount and not self._is_proved:
+                first = self.drafts.day(min(each.created for each in self.drafts.stripe.balance_transaction.values()))
+                detail += f" The first that is staged is of {first}, and it may hold what lies before. {REMEDY}"
+                raise NotBooked("payout_may_hold_what_is_not_staged", detail)
+            raise NotBooked("payout_does_not_sum", detail)
+
+    @cached_property
+    def _is_proved(self) -> bool:
+        return proof_of(self.drafts.stripe, self.drafts.rules).agrees
 
     @cached_property
     def _inflow(self) -> Mapping[str, tuple[list[int], list[int]]]:
@@ -178,39 +184,6 @@ class Payouts:
             if moved.reporting_category == "payout":
                 found[moved.id] = sums[moved.currency]
                 sums[moved.currency] += moved.net
-        return found
-
-    # --- deposits that are there
-
-    def _deposit(self, payout: Payout, amount: Decimal, bank: str) -> Held | None:
-        """The deposit of someone else that stands for a payout: the one that names it, else the nearest in time."""
-        fitting = [
-            (payout.id not in each.private_note, abs((each.txn_date - arrival(payout)).days), int(each.id), each)
-            for each in self._deposits_of.get(amount, ())
-            if each.id not in self._adopted
-            and each.txn_date is not None
-            and each.deposit_to_account_ref is not None
-            and each.deposit_to_account_ref.value == bank
-            and abs((each.txn_date - arrival(payout)).days) <= self.drafts.rules.payout_days
-            and ("po_" not in each.private_note or payout.id in each.private_note)
-        ]
-        if not fitting or self.drafts.was_booked(payout_key(payout.id)):
-            return None
-        *_, held = min(fitting, key=lambda each: each[:3])
-        self._adopted.add(held.id)
-        return held
-
-    @cached_property
-    def _adopted(self) -> set[str]:
-        """Deposits that stand for a payout already, those of the opening among them."""
-        return {each.qbo_id for each in self.drafts.adoptions.values() if each.entity == "Deposit"}
-
-    @cached_property
-    def _deposits_of(self) -> Mapping[Decimal, list[Held]]:
-        found: dict[Decimal, list[Held]] = defaultdict(list)
-        for each in self.drafts.books.all("Deposit"):
-            if each.mark is None:
-                found[each.total_amt].append(each)
         return found
 
     def _require_clearing(self, payout: Payout, held: Held, clearing: str) -> None:

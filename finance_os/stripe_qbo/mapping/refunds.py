@@ -4,11 +4,14 @@
   a sale the other way round and leaves receivables alone, which is right: the invoice stays paid
   (https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/refundreceipt).
 - A refund that is all of a credit note with tax has the note's lines and its tax, so that the tax is not owed any more.
+- A refund whose charge is not staged waits for it: whose it is, the charge says.
 - Failed or canceled (https://docs.stripe.com/refunds#failed-refunds): Stripe puts the money back by a balance
-  transaction of its own; on its day a journal entry (`movements`) turns the postings round: Dr Stripe clearing, Cr the
-  item's account. Where the refund belonged to a credit note, the customer is still owed the money, which is raised.
+  transaction of its own; on its day a journal entry (`movements`) turns the receipt's own lines round: Dr Stripe
+  clearing, Cr the account of each line's item, so that tax is owed again too. Where the refund belonged to a credit
+  note, the customer is still owed the money, which is raised.
 """
 
+from decimal import Decimal
 from typing import Any
 
 from finance_os.evidence.extraction import Severity
@@ -19,7 +22,7 @@ from finance_os.stripe_qbo.mapping.customers import Customers
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
 from finance_os.stripe_qbo.mapping.sale_lines import sale_line, sale_lines
-from finance_os.stripe_qbo.stripe_evidence import BalanceTransaction, CreditNote, Refund
+from finance_os.stripe_qbo.stripe_objects import BalanceTransaction, CreditNote, Refund
 
 
 def refund_key(refund: str) -> LinkKey:
@@ -65,6 +68,8 @@ def _book(drafts: Drafts, customers: Customers, refund: Refund, moved: BalanceTr
         if amount != reached:
             raise NotBooked("refund_differs_from_movement", "Its amount is not that of its balance transaction.")
     charge = drafts.stripe.charge.get(refund.charge or "")
+    if charge is None and refund.charge is not None:
+        raise NotBooked("waits_for_another", f"Its charge {refund.charge} is not staged.", Severity.MEDIUM)
     note = drafts.stripe.note_of_refund.get(refund.id)
     payload = {
         "DocNumber": number_of(refund.id),
@@ -85,6 +90,49 @@ def _book(drafts: Drafts, customers: Customers, refund: Refund, moved: BalanceTr
         evidence=(f"refund:{refund.id}", f"balance_transaction:{moved.id}"),
     )
     drafts.reached_clearing[moved.id] = -reached
+
+
+def turned_round(drafts: Drafts, moved: BalanceTransaction) -> list[tuple[dict[str, str], Decimal]]:
+    """What a refund's receipt debited, to be credited as its money comes back: accounts with negative amounts.
+
+    Raises `NotBooked`.
+    """
+    refund = drafts.stripe.refund.get(moved.source or "")
+    if refund is None:
+        raise NotBooked("waits_for_another", f"Its refund {moved.source} is not staged.", Severity.MEDIUM)
+    paid = drafts.stripe.balance_transaction.get(refund.balance_transaction or "")
+    if paid is not None and drafts.is_ours(paid.created):
+        drafts.need(refund_key(refund.id))
+    amount = qbo_amount(moved.amount, moved.currency)
+    lines = _lines(drafts, refund, drafts.stripe.note_of_refund.get(refund.id))
+    if len(lines) == 1:
+        return [(_account(drafts, lines[0]), -amount)]
+    if moved.currency != refund.currency or sum(each["Amount"] for each in lines) != amount:
+        raise NotBooked(
+            "refund_to_be_reversed_by_hand",
+            f"Refund {refund.id} came back, and its receipt has several lines which do not come to {amount} "
+            f"{moved.currency.upper()}: enter a journal entry that debits clearing, and credits what the receipt "
+            "debited.",
+        )
+    sums: dict[str, Decimal] = {}
+    for line in lines:
+        account = _account(drafts, line)["value"]
+        sums[account] = sums.get(account, Decimal(0)) - line["Amount"]
+    return [({"value": account}, debit) for account, debit in sums.items()]
+
+
+def _account(drafts: Drafts, line: dict[str, Any]) -> dict[str, str]:
+    """The account that a line is posted to: its item's."""
+    if "SalesItemLineDetail" not in line:
+        raise NotBooked(
+            "refund_to_be_reversed_by_hand",
+            "A refund came back whose receipt has a discount, and QuickBooks alone knows the account of that: enter a "
+            "journal entry that debits clearing, and credits what the receipt debited.",
+        )
+    item = drafts.books.held["Item"][line["SalesItemLineDetail"]["ItemRef"]["value"]]
+    if item.income_account_ref is None:
+        raise NotBooked("item_without_account", "The item of its refund has no income account.")
+    return {"value": item.income_account_ref.value}
 
 
 def _lines(drafts: Drafts, refund: Refund, note: CreditNote | None) -> list[dict[str, Any]]:

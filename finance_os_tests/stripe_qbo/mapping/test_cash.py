@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from finance_os.evidence.extraction import Severity
 from finance_os.sandbox.world import World
 from finance_os.stripe_qbo.bank_lines import BankLine, plaid_lines, rho_lines
 from finance_os.stripe_qbo.mapping.payouts import arrival
@@ -51,10 +52,24 @@ def test_without_a_trace_the_amount_near_the_arrival_decides(realm: Company) -> 
     made = with_money()
     payout = made.payout(5_000)
     ends = [BankLine("rho", str(day), date(2026, 6, day), 1, "usd", "") for day in (2, 28)]
-    assert codes(realm, made, line(made, payout, 3), *ends) == []
+    assert codes(realm, made, line(made, payout, 0), *ends) == []
+    assert codes(realm, made, line(made, payout, 3), *ends) == ["payout_date_differs_at_bank"] * 2
     assert codes(realm, made, line(made, payout, 4), *ends) == ["payout_not_at_bank"]
     assert codes(realm, made, line(made, payout, -4), *ends) == ["payout_not_at_bank"]
-    assert codes(realm, made, line(made, payout, -3), *ends) == []
+    assert codes(realm, made, line(made, payout, -3), *ends) == ["payout_date_differs_at_bank"] * 2
+
+
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [(0, []), (1, [Severity.LOW]), (-2, [Severity.LOW]), (3, [Severity.MEDIUM])],
+    ids=["the day", "the next", "two before", "three after"],
+)
+def test_a_date_that_differs_is_told_by_its_weight(realm: Company, days: int, told: list[Severity]) -> None:
+    made = with_money()
+    payout = made.payout(5_000)
+    early = BankLine("rho", "0", date(2026, 6, 1), 1, "usd", "")
+    plan = plan_of(made.evidence, realm.books(), rules(), None, [early, line(made, payout, days)])
+    assert [each.severity for each in plan.findings] == told * 2  # of its arrival, and of its deposit
 
 
 def test_a_bank_that_has_not_told_of_the_days_yet_says_nothing(realm: Company) -> None:
@@ -71,9 +86,11 @@ def test_a_traced_line_is_judged_by_its_dates(realm: Company) -> None:
     payout = made.payout(5_000, trace_id={"status": "supported", "value": "ST-1"})
     deposit(realm, 50, "2026-06-10")
     early = BankLine("rho", "0", date(2026, 6, 1), 1, "usd", "")
-    assert codes(realm, made, early, line(made, payout, 0, reference="STRIPE ST-1")) == []
-    assert codes(realm, made, early, line(made, payout, 6, reference="ST-1")) == ["payout_date_differs_at_bank"] * 2
-    assert codes(realm, made, early, line(made, payout, 4, reference="ST-1")) == ["payout_date_differs_at_bank"]
+    entered, differs = "deposit_date_differs", "payout_date_differs_at_bank"
+    assert codes(realm, made, early, line(made, payout, 0, reference="STRIPE ST-1")) == [entered, differs]
+    assert codes(realm, made, early, line(made, payout, 2, reference="STRIPE ST-1")) == [entered, differs]
+    assert codes(realm, made, early, line(made, payout, 6, reference="ST-1")) == [entered, differs, differs]
+    assert codes(realm, made, early, line(made, payout, 4, reference="ST-1")) == [entered, differs, differs]
 
 
 def test_two_payouts_of_one_amount_need_two_lines(realm: Company) -> None:

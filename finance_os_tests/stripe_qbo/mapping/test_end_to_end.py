@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -22,8 +24,8 @@ from finance_os_tests.readiness.approvers import approve_policy
 from finance_os_tests.sandbox.test_quickbooks import Client
 from finance_os_tests.stripe_qbo.books import Books, books
 
-from .made import Made, at
-from .worlds import START, Company, evidence, living, rules
+from .made import Made, at, codes
+from .worlds import OUTSIDE, START, Company, evidence, living, rules
 
 
 @pytest.fixture(params=[(39, 4), (7, 4)])
@@ -100,3 +102,48 @@ def test_there_and_back_again_is_applied_and_verified(database: Database, acme: 
         with database.transaction() as connection:
             assert written(connection, "acme", served.realm) == before
         assert step(20) == [update.replace("new", "withdrawn").replace(", corrects DueDate", "")]
+
+
+def test_credit_outside_of_stripe_is_applied_revised_voided_and_verified(
+    database: Database, acme: Connection, quiet: World
+) -> None:
+    """First without an account for it, then with one, then the note is voided."""
+    made = Made()
+    customer = made.customer()
+    invoice = made.invoice(customer, 1_000)
+    made.pay(invoice, 800, made.charge(customer, 800))
+    note = made.note(invoice, 500, pre_payment_amount=200, out_of_band_amount=300)
+    with books(quiet, START - timedelta(days=1)) as served, served.writer() as writer:
+        approve_policy(database, "acme", QBO_EXPORT.key, scope=served.realm)
+        client = Client(served.room, served.base)
+        client.sign_in()
+        realm = Company(client)
+
+        def step(**chosen: str) -> list[str]:
+            """The codes of what was found, once the plan is written."""
+            with database.transaction() as connection:
+                before = written(connection, "acme", served.realm)
+            plan = plan_of(made.evidence, realm.books(), rules(**chosen), written=before)
+            assert keep(database, "acme", served.realm, plan).conflicts == ()
+            applied = apply(database, writer, "acme", served.realm)
+            assert (applied.finished, applied.not_as_planned) == (True, 0)
+            assert verify(database, writer, "acme", served.realm).findings == []
+            return codes(plan)
+
+        def shown() -> tuple[list[Any], list[Any], list[Any], Decimal]:
+            """What invoices, memos and receipts show, and what has left the account."""
+            memos = [(each["TotalAmt"], each["RemainingCredit"]) for each in realm.all("CreditMemo")]
+            receipts = [each["TotalAmt"] for each in realm.all("RefundReceipt")]
+            return [each["Balance"] for each in realm.all("Invoice")], memos, receipts, realm.balance(OUTSIDE)
+
+        assert step() == ["credit_settled_outside_stripe"]
+        assert shown() == ([0], [(5, 3)], [], 0)
+        for _ in range(2):
+            assert step(outside_account=OUTSIDE) == []
+            assert shown() == ([0], [(2, 0)], [3], -3)
+        made.one("credit_note", note).update(status="void", voided_at=at(9))
+        made.one("invoice", invoice)["amount_remaining"] = 200
+        for _ in range(2):
+            assert step(outside_account=OUTSIDE) == []
+            assert shown() == ([2], [(0, 0)], [0], 0)
+        assert realm.trial_balance() == 0

@@ -7,6 +7,7 @@ import pytest
 
 from .made import Made, at
 from .test_credits import paid_invoice
+from .test_invoices import with_tax_item
 from .worlds import Company, rules
 
 
@@ -133,3 +134,72 @@ def test_an_entry_balances_and_has_a_number(realm: Company) -> None:
     credits_ = [x["Amount"] for x in lines if x["JournalEntryLineDetail"]["PostingType"] == "Credit"]
     assert (debits, credits_) == ([Decimal("100.00"), Decimal("15.00")], [Decimal("115.00")])
     assert intent.payload["DocNumber"] == moved[-21:]
+
+
+def test_a_failed_refund_turns_the_lines_of_its_receipt_round(realm: Company) -> None:
+    """A refund of 11.90 for all of a credit note with tax of 1.90."""
+    with_tax_item(realm)
+    made = Made()
+    invoice, charge = paid_invoice(made, made.customer(), 2_000)
+    refund = made.refund(charge, 1_190, status="failed")
+    made.note(
+        invoice,
+        1_190,
+        lines={"data": [{"id": "cnli_1", "amount": 1_000, "description": "Credit"}], "has_more": False},
+        total_taxes=[{"amount": 190, "tax_behavior": "exclusive"}],
+        refunds=[{"amount_refunded": 1_190, "refund": refund, "type": "refund"}],
+    )
+    chosen = rules(tax_item="Tax")
+    realm.apply(made.plan(realm.books(), chosen))
+    assert (income(realm, "Tax Collected"), income(realm, "Refunds and Make-goods")) == (190, 1_000)
+    back = made.moved("refund_failure", 1_190, source=refund, when=at(9))
+    plan = made.plan(realm.books(), chosen)
+    assert [(each.code, each.subject) for each in plan.findings] == [("refund_of_credit_note_failed", refund)]
+    (entry,) = [each for each in plan.intents if each.key.stripe_id == back]
+    assert [(x["Amount"], x["JournalEntryLineDetail"]["PostingType"]) for x in entry.payload["Line"]] == [
+        (Decimal("10.00"), "Credit"),
+        (Decimal("1.90"), "Credit"),
+        (Decimal("11.90"), "Debit"),
+    ]
+    realm.apply(type(plan)((entry,)))
+    assert realm.balance("Stripe Clearing") == 20
+    assert (income(realm, "Tax Collected"), income(realm, "Refunds and Make-goods")) == (0, 0)
+    assert realm.trial_balance() == 0
+
+
+def test_a_failed_refund_with_a_discount_is_left_to_people(realm: Company) -> None:
+    """Which account QuickBooks books discounts to it does not show."""
+    with_tax_item(realm)
+    made = Made()
+    invoice, charge = paid_invoice(made, made.customer(), 2_000)
+    refund = made.refund(charge, 1_090, status="failed")
+    made.note(
+        invoice,
+        1_090,
+        lines={"data": [{"id": "cnli_1", "amount": 1_000, "description": "Credit"}], "has_more": False},
+        discount_amount=100,
+        total_taxes=[{"amount": 190, "tax_behavior": "exclusive"}],
+        refunds=[{"amount_refunded": 1_090, "refund": refund, "type": "refund"}],
+    )
+    back = made.moved("refund_failure", 1_090, source=refund, when=at(9))
+    plan = made.plan(realm.books(), rules(tax_item="Tax"))
+    assert ("refund_to_be_reversed_by_hand", back) in {(each.code, each.subject) for each in plan.findings}
+    assert not [each for each in plan.intents if each.key.stripe_id == back]
+
+
+def test_a_refund_whose_charge_is_not_staged_waits_and_so_does_its_failure(realm: Company) -> None:
+    made = Made()
+    _, charge = paid_invoice(made, made.customer(), 1_000)
+    refund = made.refund(charge, 400, status="failed")
+    back = made.moved("refund_failure", 400, source=refund, when=at(9))
+    held = made.one("charge", charge)
+    made.objects["charge"].remove(held)
+    plan = made.plan(realm.books())
+    waiting = {each.subject for each in plan.findings if each.code == "waits_for_another"}
+    assert {refund, back} <= waiting
+    assert not [each for each in plan.intents if each.entity in ("RefundReceipt", "JournalEntry")]
+    made.objects["charge"].append(held)
+    plan = made.plan(realm.books())
+    (receipt,) = [each for each in plan.intents if each.entity == "RefundReceipt"]
+    assert receipt.payload["CustomerRef"]
+    assert [each.key.stripe_id for each in plan.intents if each.entity == "JournalEntry"] == [back]

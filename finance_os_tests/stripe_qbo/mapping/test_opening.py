@@ -133,6 +133,23 @@ def test_an_adopted_invoice_is_voided_once(realm: Company) -> None:
     assert (again.intents, again.findings, again.opening) == ((), (), plan.opening)
 
 
+@pytest.mark.parametrize("entered", [5, 2], ids=["in_the_memo", "beside_it"])
+def test_a_memo_is_adopted_with_or_without_what_was_paid_back_outside_of_stripe(realm: Company, entered: int) -> None:
+    made = Made()
+    customer = made.customer()
+    invoice = made.invoice(customer, 1_000, when=at(2), status="paid")
+    moved = made.balance(customer, -200, "credit_note", when=at(4), invoice=invoice)
+    note = made.note(invoice, 500, out_of_band_amount=300, customer_balance_transaction=moved)
+    owner = realm.client.write("Customer", {"DisplayName": "Acorn Games"})
+    line = {"Amount": entered, "DetailType": "SalesItemLineDetail", "SalesItemLineDetail": {"ItemRef": {"value": "1"}}}
+    number = made.one("credit_note", note)["number"]
+    body = {"CustomerRef": {"value": owner["Id"]}, "DocNumber": number, "TxnDate": "2026-06-04", "Line": [line]}
+    memo = realm.client.write("CreditMemo", body)
+    plan = made.plan(realm.books(), rules(balance_date=date(2026, 6, 10), outside_account="Undeposited Funds"))
+    assert plan.adoptions[LinkKey("credit_note", note, "credit_memo")].qbo_id == memo["Id"]
+    assert not plan.intents
+
+
 def test_without_an_opening_account_the_difference_is_only_told(taken: Taken) -> None:
     plan = plan_of(taken.stripe, taken.books, rules(balance_date=taken.since))
     assert not any(each.key.role == "opening" for each in plan.intents)

@@ -4,6 +4,9 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
+from finance_os.evidence.extraction import Severity
 from finance_os.stripe_qbo.intent import LinkKey
 
 from .made import Made, at, codes
@@ -123,7 +126,10 @@ def test_a_deposit_that_fits_is_adopted(realm: Company) -> None:
     payout = made.payout(5_000)
     far, near = deposit(realm, 50, "2026-06-13"), deposit(realm, 50, "2026-06-09")
     plan = made.posted(realm)
-    assert plan.findings == ()
+    assert [(each.code, each.severity, each.subject) for each in plan.findings] == [
+        ("deposit_date_differs", Severity.LOW, payout)
+    ]
+    assert "2026-06-09" in plan.findings[0].detail
     assert plan.adoptions[LinkKey("payout", payout, "payout")].qbo_id == near != far
     assert not [each for each in plan.intents if each.entity == "Deposit"]
 
@@ -156,3 +162,91 @@ def test_two_payouts_do_not_share_a_deposit(realm: Company) -> None:
     assert len(plan.adoptions) == 1
     assert len([each for each in plan.intents if each.entity == "Deposit"]) == 1
     assert realm.balance("Stripe Clearing") == 0
+
+
+def test_a_deposit_of_the_arrival_date_raises_nothing(realm: Company) -> None:
+    made = with_money()
+    payout, held = made.payout(5_000), deposit(realm, 50, "2026-06-08")
+    plan = made.posted(realm)
+    assert plan.findings == ()
+    assert plan.adoptions[LinkKey("payout", payout, "payout")].qbo_id == held
+
+
+def test_a_date_that_differs_by_more_than_two_days_weighs_more(realm: Company) -> None:
+    made = with_money()
+    made.payout(5_000)
+    deposit(realm, 50, "2026-06-11")
+    assert [(each.code, each.severity) for each in made.posted(realm).findings] == [
+        ("deposit_date_differs", Severity.MEDIUM)
+    ]
+
+
+@pytest.mark.parametrize("day", ["2026-06-05", "2026-06-13", "2026-07-08"], ids=["before", "five days", "thirty days"])
+def test_a_deposit_that_may_be_the_payout_holds_it_until_people_say(realm: Company, day: str) -> None:
+    """Dated before the payout was made though near its arrival, or too late to be it by itself."""
+    made = with_money()
+    payout = made.payout(5_000)
+    held = deposit(realm, 50, day)
+    plan = made.plan(realm.books())
+    assert [(each.code, each.severity, each.subject) for each in plan.findings] == [
+        ("deposit_may_be_payout", Severity.HIGH, payout)
+    ]
+    assert not [key for key in (*plan.adoptions, *(each.key for each in plan.intents)) if key.stripe_id == payout]
+    for note, adopted in ((f"not {payout}", None), (f"It is {payout}", held)):
+        body = next(each for each in realm.all("Deposit") if each["Id"] == held)
+        realm.client.write("Deposit", {**body, "PrivateNote": note})
+        told = made.plan(realm.books())
+        found = told.adoptions.get(LinkKey("payout", payout, "payout"))
+        assert (found.qbo_id if found else None) == adopted
+        assert codes(told) == (["deposit_date_differs"] if adopted else [])
+        assert len([each for each in told.intents if each.entity == "Deposit"]) == (adopted is None)
+
+
+@pytest.mark.parametrize(
+    ("day", "amount", "chosen"),
+    [("2026-07-09", 50, {}), ("2026-06-04", 50, {}), ("2026-06-13", 51, {}), ("2026-06-05", 50, {"payout_days": 2})],
+    ids=["too far", "before it was made and not near", "another amount", "not near by these rules"],
+)
+def test_other_deposits_hold_nothing(realm: Company, day: str, amount: int, chosen: dict[str, Any]) -> None:
+    made = with_money()
+    payout = made.payout(5_000)
+    deposit(realm, amount, day)
+    plan = made.posted(realm, rules(**chosen))
+    assert plan.findings == ()
+    assert [each.key.stripe_id for each in plan.intents if each.entity == "Deposit"] == [payout]
+
+
+def test_equal_payouts_that_return_have_their_own_deposits(realm: Company) -> None:
+    """One a week; who enters them is late with one, by a day more than the rules let pass: only that one is asked for,
+    and the one after the last is made."""
+    made = with_money(20_000)
+    payouts = [
+        made.payout(5_000, when=at(1 + 7 * week, 1), arrival=at(3 + 7 * week, 0), automatic=False) for week in range(4)
+    ]
+    for day in ("2026-06-03", "2026-06-14", "2026-06-17"):
+        deposit(realm, 50, day)
+    plan = made.plan(realm.books())
+    assert [(each.code, each.subject) for each in plan.findings] == [("deposit_may_be_payout", payouts[1])]
+    assert {key.stripe_id for key in plan.adoptions} == {payouts[0], payouts[2]}
+    assert [each.key.stripe_id for each in plan.intents if each.entity == "Deposit"] == [payouts[3]]
+
+
+def test_what_is_nearest_to_a_payout_before_the_balance_date_holds_none_after_it(realm: Company) -> None:
+    made = with_money(10_000)
+    made.payout(5_000, when=at(4), arrival=at(6, 0), automatic=False)
+    later = made.payout(5_000, when=at(9), arrival=at(12, 0), automatic=False)
+    deposit(realm, 50, "2026-06-10")
+    chosen = rules(balance_date=date(2026, 6, 7), payout_days=1, opening_account="Undeposited Funds")
+    assert codes(made.plan(realm.books(), chosen)) == ["deposit_may_be_payout"]
+    deposit(realm, 50, "2026-06-09")
+    plan = made.plan(realm.books(), chosen)
+    assert [(each.code, each.subject) for each in plan.findings] == [("deposit_may_be_payout", later)]
+
+
+def test_what_may_hold_money_from_before_the_evidence_is_refused_in_these_words(realm: Company) -> None:
+    made = with_money(5_000)
+    payout = made.payout(6_000)
+    plan = made.plan(realm.books())
+    assert [(each.code, each.subject) for each in plan.findings] == [("payout_may_hold_what_is_not_staged", payout)]
+    assert "The first that is staged is of 2026-06-03" in plan.findings[0].detail
+    assert "FINANCE_OS_START_DATE" in plan.findings[0].detail
