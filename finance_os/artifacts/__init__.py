@@ -10,7 +10,7 @@ from pathlib import Path
 from finance_os.artifacts import bigquery, schemas
 from finance_os.artifacts.discovery import discovery_page
 from finance_os.observability.page import metrics_page
-from finance_os.web.webhooks import openapi_text
+from finance_os.web.openapi import openapi_text
 
 
 def artifacts() -> Mapping[str, str]:

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi.routing import APIRoute
-
 from finance_os.sources.google_drive.objects import SCOPE as DRIVE_SCOPE
 from finance_os.sources.google_drive.settings import API_BASE as DRIVE_API
 from finance_os.sources.google_drive.settings import TOKEN_URI
@@ -29,8 +27,7 @@ from finance_os.stripe_qbo.authorization import NEEDED
 from finance_os.stripe_qbo.guard import BATCH, BATCH_SIZE, VOID_PARAMETERS
 from finance_os.stripe_qbo.intent import Operation
 from finance_os.stripe_qbo.lookup import ENTITIES
-from finance_os.web.pages import pages
-from finance_os.web.webhooks import openapi
+from finance_os.web.openapi import openapi
 from finance_os.webhooks.plaid_keys import READS as PLAID_KEY_READS
 from finance_os.webhooks.receive import SECRETS, SIGNATURE_HEADERS
 
@@ -210,15 +207,6 @@ def _web() -> Iterator[str]:
             (f"`{method.upper()} {path}`", operation["summary"], ", ".join(sorted(operation["responses"])))
             for path, operations in described.items()
             for method, operation in operations.items()
-        ),
-    )
-    yield "Pages for people, which only read:\n"
-    yield from _table(
-        ("request", "what it is"),
-        (
-            (f"`GET {route.path}`", (route.description or "").split("\n")[0])
-            for route in pages.routes
-            if isinstance(route, APIRoute)
         ),
     )
 

@@ -11,6 +11,7 @@ import psycopg
 from fastapi import APIRouter, Depends, Request
 from fastapi import Path as InPath
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from pydantic import BaseModel, Field
 
 from finance_os.evidence.database import Database, SchemaNotCurrent, require_current_schema
 from finance_os.evidence.snapshot import snapshot
@@ -25,9 +26,17 @@ from finance_os.web.rendering import rendered
 PATIENCE = timedelta(seconds=10)
 """How long one query of a page may take."""
 
-READ = ["GET", "HEAD"]
-
 pages = APIRouter()
+
+
+class Health(BaseModel):
+    """Whether the app can work."""
+
+    status: str = Field(description="ok, or what is missing.")
+
+
+_HTML: dict[str, Any] = {"content": {"text/html": {"schema": {"type": "string"}}}}
+_NOT_NOW = {**_HTML, "description": "The database cannot be reached, or its schema is another one: the page says so."}
 
 
 def _database(request: Request) -> Database:
@@ -42,7 +51,14 @@ Opened = Annotated[Database, Depends(_database)]
 Set = Annotated[Settings, Depends(_settings)]
 
 
-@pages.api_route("/healthz", methods=READ)
+@pages.head("/healthz", include_in_schema=False)
+@pages.get(
+    "/healthz",
+    operation_id="healthz",
+    summary="Whether the app can work",
+    response_model=Health,
+    responses={503: {"model": Health, "description": "It cannot."}},
+)
 def healthz(database: Opened) -> Response:
     """200 if the database answers and its schema is the one that this program needs, else 503."""
     try:
@@ -62,13 +78,34 @@ def stylesheet() -> tuple[bytes, str]:
     return text, hashlib.sha256(text).hexdigest()[:12]
 
 
-@pages.api_route("/page.css", methods=READ)
+@pages.head("/page.css", include_in_schema=False)
+@pages.get(
+    "/page.css",
+    operation_id="stylesheet",
+    summary="The pages' style sheet",
+    response_class=Response,
+    responses={200: {"description": "The style sheet.", "content": {"text/css": {"schema": {"type": "string"}}}}},
+)
 def css() -> Response:
     """The style sheet; its address changes when it does."""
     return Response(stylesheet()[0], media_type="text/css", headers={"Cache-Control": "max-age=31536000, immutable"})
 
 
-@pages.api_route("/", methods=READ)
+@pages.head("/", include_in_schema=False)
+@pages.get(
+    "/",
+    operation_id="businesses",
+    summary="Every business",
+    response_class=HTMLResponse,
+    responses={
+        200: {**_HTML, "description": "A page of all businesses, which lead to their plans."},
+        307: {
+            "description": "There is one business: the way to its plan.",
+            "headers": {"Location": {"schema": {"type": "string"}, "description": "The address of the plan."}},
+        },
+        503: _NOT_NOW,
+    },
+)
 def businesses(database: Opened, settings: Set) -> Response:
     """Every business, or the way to the only one."""
     try:
@@ -82,8 +119,21 @@ def businesses(database: Opened, settings: Set) -> Response:
     return _page("businesses.html", businesses=found, dagster=_dagster(settings))
 
 
-@pages.api_route("/{business_id}", methods=READ)
-def plan(business_id: Annotated[str, InPath(max_length=100)], database: Opened, settings: Set) -> Response:
+@pages.head("/{business_id}", include_in_schema=False)
+@pages.get(
+    "/{business_id}",
+    operation_id="plan",
+    summary="The source sync plan of a business",
+    response_class=HTMLResponse,
+    responses={
+        200: {**_HTML, "description": "The page of the plan."},
+        404: {**_HTML, "description": "A page that says that there is no such business."},
+        503: _NOT_NOW,
+    },
+)
+def plan(
+    business_id: Annotated[str, InPath(max_length=100, description="The business.")], database: Opened, settings: Set
+) -> Response:
     """The source sync plan of a business."""
     try:
         with snapshot(database, PATIENCE) as seen:

@@ -4,16 +4,13 @@ An answer says nothing of what is kept, and a refusal nothing of why but a code.
 """
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import psycopg
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Request
 from fastapi import Path as InPath
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
@@ -243,35 +240,3 @@ class NamedHosts:
         path = scope.get("path", "")
         public = path.startswith(PLACE) or path in PUBLIC
         await (self._receiver if public else self._pages)(scope, receive, send)
-
-
-def openapi() -> dict[str, Any]:
-    """The OpenAPI description of the receiver, as it is checked in beside this module."""
-    app = FastAPI()
-    app.include_router(webhooks)
-    described = get_openapi(
-        title="Finance OS webhooks",
-        version="1",
-        description="What vendors send events to. Every delivery is signed by its vendor; there is no other access.",
-        routes=app.routes,
-    )
-    # FastAPI describes a 422 for every path with parameters; here whatever an address says is found or not found.
-    for operations in described["paths"].values():
-        for operation in operations.values():
-            operation["responses"].pop("422", None)
-    for name in ("HTTPValidationError", "ValidationError"):
-        described["components"]["schemas"].pop(name, None)
-    return described
-
-
-OPENAPI = Path(__file__).with_name("openapi.json")
-"""The description as it is checked in: `python -m finance_os.web.webhooks` writes it anew."""
-
-
-def openapi_text() -> str:
-    """What `OPENAPI` holds."""
-    return json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    OPENAPI.write_text(openapi_text())

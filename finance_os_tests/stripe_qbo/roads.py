@@ -24,6 +24,7 @@ from finance_os.evidence.reading import perform
 from finance_os.evidence.sync_runs import Origin, Trigger
 from finance_os.evidence.windows import Days
 from finance_os.readiness.policies import QBO_EXPORT
+from finance_os.sandbox.ledger import EVENT_DAYS
 from finance_os.sandbox.stripe import Key, StripeApp
 from finance_os.sandbox.world import World
 from finance_os.settings import Settings
@@ -39,6 +40,7 @@ from finance_os.stripe_qbo.states import booked
 from finance_os.stripe_qbo.verify import verify
 from finance_os.stripe_qbo.written import written
 from finance_os.web.app import create_app
+from finance_os.webhooks import gaps
 from finance_os.webhooks.settings import WebhookSettings
 from finance_os.webhooks.settling import settle
 from finance_os.webhooks.walk import request_reads
@@ -64,13 +66,14 @@ def life(days: int, size: int, seed: int, fees: Iterable[int] = ()) -> tuple[Wor
     events: list[bytes] = []
     world.stripe.listeners.append(events.append)
     for number in fees:
-        world.at(_midnight(number) + 43_200, _take_a_fee, world)
+        world.at(midnight(number) + 43_200, _take_a_fee, world)
     for number in range(1, days + 1):
-        world.advance_to(_midnight(number))
+        world.advance_to(midnight(number))
     return world, events
 
 
-def _midnight(number: int) -> int:
+def midnight(number: int) -> int:
+    """The second at which a day of the company's life begins, counted from 0."""
     return int(datetime.combine(day(number), datetime.min.time(), UTC).timestamp())
 
 
@@ -162,6 +165,24 @@ class Road:
 
     # --- by the daily read, or a backfill
 
+    def expect_webhooks(self) -> None:
+        """From the beginning of the company's life on, as the sensor does it of every connection with a secret."""
+        database = self.town.database
+        assert gaps.check(database, self.stripe, self.town.settings) is None
+        with database.connection() as owner:
+            owner.execute(
+                "UPDATE finance_os.webhook_gap_checks SET since = %s WHERE connection_id = %s",
+                (START, self.stripe.connection_id),
+            )
+
+    def sync_events(self) -> int:
+        """Read Stripe's event log, of which it keeps `EVENT_DAYS`, as the daily sync does; how many of its events had
+        never come, and wait in the inbox now."""
+        today = self.town.world.today
+        days = Days(max(START, today - timedelta(days=EVENT_DAYS - 1)), today)
+        self.read_days(days, ["stripe_event"])
+        return gaps.check(self.town.database, self.stripe, self.town.settings) or 0
+
     def read_days(self, days: Days | None = None, object_types: Iterable[str] = ()) -> None:
         """Read windows of all object types, or of some."""
         chosen = [STRIPE.object(name) for name in object_types] or WINDOWED
@@ -199,6 +220,12 @@ class Mirror:
     served: Books
     company: Company
 
+    def __post_init__(self) -> None:
+        self._held = self._balances()  # what is in its books beside Stripe
+
+    def _balances(self) -> dict[str, Any]:
+        return {entry.name: entry.body()["CurrentBalance"] for entry in self.served.room.realm.all("Account")}
+
     def plan(self) -> Plan:
         return self.road.plan(self.company, self.served.realm)
 
@@ -215,32 +242,29 @@ class Mirror:
 
     def objects(self) -> dict[str, dict[str, Any]]:
         """By the text of its link's key, every linked object: without what tells in which order it was written."""
+        return objects_of(self.road.town.database, self.road.business_id, self.served)
+
+    def books(self) -> dict[str, dict[str, Any]]:
+        """What the objects come to: what was moved on each account, each invoice's total and what is open of it by its
+        number, and what is left of each customer's credit by its Stripe ID and currency."""
+        realm = self.served.room.realm
         linked = links(self.road.town.database, self.road.business_id, self.served.realm)
-        keys = {(link.entity, link.qbo_id): str(key) for key, link in linked.items()}
-        held = {
-            (entity, body["Id"]): body
-            for entity in {entity for entity, _ in keys}
-            for body in (entry.body() for entry in self.served.room.realm.all(entity))
+        customers = {
+            link.qbo_id: f"{key.stripe_id} {key.role}" for key, link in linked.items() if link.entity == "Customer"
         }
+        left: dict[str, Any] = dict.fromkeys(customers.values(), 0)
+        for memo in (entry.body() for entry in realm.all("CreditMemo")):
+            left[customers[memo["CustomerRef"]["value"]]] += memo["RemainingCredit"]
+        invoices = [entry.body() for entry in realm.all("Invoice")]
         return {
-            str(key): {
-                "entity": link.entity,
-                "origin": link.origin,
-                **_unnumbered(held[link.entity, link.qbo_id], keys),
-            }
-            for key, link in linked.items()
+            "accounts": {name: balance - self._held.get(name, 0) for name, balance in self._balances().items()},
+            "invoices": {body["DocNumber"]: (body["TotalAmt"], body["Balance"]) for body in invoices},
+            "credits": left,
         }
 
     def strangers(self) -> int:
         """How many objects bear a marker of the export and are not linked."""
-        linked = links(self.road.town.database, self.road.business_id, self.served.realm)
-        marked = [
-            entry.body()["Id"]
-            for entity in {link.entity for link in linked.values()}
-            for entry in self.served.room.realm.all(entity)
-            if "stripe:" in str([entry.body().get(name) for name in ("Notes", "PrivateNote", "Sku", "Description")])
-        ]
-        return len(marked) - len(linked)
+        return strangers_of(self.road.town.database, self.road.business_id, self.served)
 
 
 @contextmanager
@@ -252,6 +276,37 @@ def mirror(road: Road) -> Iterator[Mirror]:
         approve_policy(road.town.database, road.business_id, QBO_EXPORT.key, scope=held.realm)
         yield Mirror(road, held, Company(client))
         client.http.close()
+
+
+def objects_of(database: Database, business_id: str, served: Books) -> dict[str, dict[str, Any]]:
+    """What of a company is linked for a business, as `Mirror.objects` gives it."""
+    linked = links(database, business_id, served.realm)
+    keys = {(link.entity, link.qbo_id): str(key) for key, link in linked.items()}
+    held = {
+        (entity, body["Id"]): body
+        for entity in {entity for entity, _ in keys}
+        for body in (entry.body() for entry in served.room.realm.all(entity))
+    }
+    return {
+        str(key): {
+            "entity": link.entity,
+            "origin": link.origin,
+            **_unnumbered(held[link.entity, link.qbo_id], keys),
+        }
+        for key, link in linked.items()
+    }
+
+
+def strangers_of(database: Database, business_id: str, served: Books) -> int:
+    """How many objects of a company bear a marker of the export and are not linked for a business."""
+    linked = links(database, business_id, served.realm)
+    marked = [
+        entry.body()["Id"]
+        for entity in {link.entity for link in linked.values()}
+        for entry in served.room.realm.all(entity)
+        if "stripe:" in str([entry.body().get(name) for name in ("Notes", "PrivateNote", "Sku", "Description")])
+    ]
+    return len(marked) - len(linked)
 
 
 _OF_WRITING = ("Id", "SyncToken", "MetaData", "sparse", "domain")

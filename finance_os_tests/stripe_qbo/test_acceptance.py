@@ -7,6 +7,7 @@ machine.
 """
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -52,9 +53,14 @@ from finance_os_tests.stripe_qbo.mapping.worlds import bodies, rules
 from finance_os_tests.stripe_qbo.roads import KEY, Mirror, Road, Town, day, life, mirror
 from finance_os_tests.web.conftest import served as served_app
 
-DAYS, SIZE, SEED = 30, 3, 11
+DAYS, SIZE, SEED = 30, 3, 274
 LAST = 5
 """How many of the events come last, and alone."""
+
+DAEMON_ROUND = timedelta(seconds=5)
+"""How often Dagster's daemon looks at its sensors."""
+ROUNDS = 2
+"""How many of its rounds an event may wait for: until it is seen, and until its plan is."""
 
 
 @dataclass
@@ -197,25 +203,42 @@ def test_payment_linking_works_correctly(month: Month) -> None:
 
 
 def test_credits_and_refunds_process_appropriately(month: Month) -> None:
-    """A credit note is a credit memo; a refund without one a refund receipt out of clearing; each paid back once."""
+    """A credit note is a credit memo, but for what of it was refunded; a refund is a refund receipt out of clearing,
+    with a credit note or without one; what was paid back is booked once; what came back is in clearing again."""
     notes, refunds = month.stripes("credit_note"), month.stripes("refund")
-    assert notes
-    assert len(refunds) > 5
+    of_notes = {each["refund"]: note["id"] for note in notes for each in note["refunds"]}
+    assert set(of_notes) < {each["id"] for each in refunds}
+    assert of_notes
     for note in notes:
-        held = month.one_of("CreditMemo", "credit_note", note["id"])
-        assert Decimal(held["TotalAmt"]) == amount(note["total"], note["currency"])
-        assert held["TxnDate"] == on(note["effective_at"] or note["created"])
-        assert held["CustomerRef"]["value"] == month.one_of("Customer", "customer", note["customer"])["Id"]
-    of_notes = {each["refund"] for note in notes for each in note.get("refunds") or ()}
+        refunded = sum(each["amount_refunded"] for each in note["refunds"])
+        memos = [held for entity, held in month.made_of("credit_note", note["id"]) if entity == "CreditMemo"]
+        assert len(memos) == (refunded < note["total"])
+        for held in memos:
+            assert Decimal(held["TotalAmt"]) == amount(note["total"] - refunded, note["currency"])
+            assert held["TxnDate"] == on(note["effective_at"] or note["created"])
+            assert held["CustomerRef"]["value"] == month.one_of("Customer", "customer", note["customer"])["Id"]
+    assert any(month.made_of("credit_note", note["id"]) for note in notes)
     clearing = month.mirror.served.account("Stripe Clearing")["Id"]
     for refund in refunds:
-        if refund["status"] != "succeeded" or refund["id"] in of_notes:
-            continue
         ((entity, held),) = month.made_of("refund", refund["id"])
         assert entity == "RefundReceipt"
         assert Decimal(held["TotalAmt"]) == amount(refund["amount"], refund["currency"])
         assert held["DepositToAccountRef"]["value"] == clearing
         assert held["TxnDate"] == on(refund["created"])
+        assert of_notes.get(refund["id"], "") in held["PrivateNote"]
+    # One receipt a refund, and nothing beside memos and receipts gives anything back.
+    room = month.mirror.served.room
+    assert sum(1 for _ in room.realm.all("RefundReceipt")) == len(refunds)
+    failed = [each for each in refunds if each["status"] == "failed"]
+    assert failed
+    for refund in failed:
+        back = month.one_of("JournalEntry", "balance_transaction", refund["failure_balance_transaction"])
+        ((posting, minor),) = [
+            (line["JournalEntryLineDetail"]["PostingType"], line["Amount"])
+            for line in back["Line"]
+            if line["JournalEntryLineDetail"]["AccountRef"]["value"] == clearing
+        ]
+        assert (posting, Decimal(minor)) == ("Debit", amount(refund["amount"], refund["currency"]))
     # Of everything together, clearing is what Stripe's balance is.
     assert Decimal(month.mirror.served.account("Stripe Clearing")["CurrentBalance"]) == amount(
         sum(each["net"] for each in month.stripes("balance_transaction") if each["currency"] == "usd")
@@ -360,6 +383,10 @@ def test_api_errors_recover_gracefully(month: Month) -> None:
         assert throttled.stopped.code == "rate_limited"
         held.served.change("rate_limits")
         assert retry(month.database, road.business_id, held.served.realm) == closed.ended[Ended.FAILED]
+        # What was refused while the books were closed, and whose answer was lost then, is answered now as it was then.
+        repeated = _apply(road, held)
+        assert repeated.ended[Ended.FAILED] > 0, repeated
+        assert retry(month.database, road.business_id, held.served.realm) == repeated.ended[Ended.FAILED]
         assert _apply(road, held).finished
         assert held.objects() == month.mirror.objects()
         assert held.strangers() == 0
@@ -378,9 +405,10 @@ def _apply(road: Road, held: Mirror) -> Applied:
 
 
 def test_webhook_processing_below_30_seconds_on_average(month: Month) -> None:
-    """One round of each step leads from a delivery to the verified object, and how long it took is on record.
+    """From the moment at which an event is taken to that at which what it led to is verified in QuickBooks.
 
-    A round of the daemon takes five seconds, so that of thirty a few are left for the requests; those are few, too.
+    By the database's clock, as it is on record. One round of each step leads there, and a round of Dagster's daemon
+    takes five seconds: those are counted in. The requests are few, too. `make bench` measures it with the real daemon.
     """
     road = month.town.road()
     with mirror(road) as held:
@@ -401,16 +429,22 @@ def test_webhook_processing_below_30_seconds_on_average(month: Month) -> None:
         assert sum(done.requests.values()) <= 3 * LAST
         rows = month.database.fetch(
             """
-            SELECT state, settled_at - received_at AS took, sync_run_ids FROM finance_os.webhook_events
+            SELECT state, received_at, settled_at FROM finance_os.webhook_events
             WHERE event_number > %s AND business_id = %s
             """,
             (events, road.business_id),
         )
         assert len(rows) == LAST
         assert {row["state"] for row in rows} == {"done"}
-        assert all(row["took"] > timedelta(0) for row in rows)
         linked = links.links(month.database, road.business_id, held.served.realm)
         assert all(link.verified_at is not None for link in linked.values() if link.origin == links.CREATED)
+        began = min(row["received_at"] for row in rows)
+        led_to = [link.verified_at for link in linked.values() if link.verified_at and link.verified_at > began]
+        assert led_to
+        # No event says which objects it led to: each is taken to have led to the one that was verified last.
+        took = [max(led_to) - row["received_at"] for row in rows]
+        assert all(each > row["settled_at"] - row["received_at"] for each, row in zip(took, rows, strict=True))
+        assert sum(took, timedelta(0)) / LAST + ROUNDS * DAEMON_ROUND < timedelta(seconds=30)
         assert held.objects() == month.mirror.objects()
 
 
@@ -424,8 +458,11 @@ def _requests(database: Database, road: Road) -> int:
 def test_replay_completes_within_sla(month: Month) -> None:
     """The initial backfill: requests in proportion to what there is, in batches, and none when it is replayed.
 
-    40 batches a minute is what QuickBooks allows, so this month of the company is written within one.
+    Nobody has agreed on a time for it. What is promised is that it takes as long as QuickBooks' limits make it take: 40
+    batches of 30 objects a minute, and 500 changes. So this month of the company is read, planned, written and
+    verified within one minute, and replayed within one. `make bench` measures how near larger ones come to the limits.
     """
+    started = time.monotonic()
     road = month.town.road()
     road.read_days()
     with mirror(road) as held:
@@ -439,6 +476,8 @@ def test_replay_completes_within_sla(month: Month) -> None:
         sent = sum(first.requests.values())
         assert sent <= creates // BATCH_SIZE + longest * (1 + 2 * changes)
         assert first.requests.get("POST batch", 0) <= 40
+        assert time.monotonic() - started < 60
+        started = time.monotonic()
         read = _requests(month.database, road)
         road.read_days()
         assert _requests(month.database, road) - read <= read
@@ -446,6 +485,7 @@ def test_replay_completes_within_sla(month: Month) -> None:
         assert keep(month.database, road.business_id, held.served.realm, again).changes == ()
         second = _apply(road, held)
         assert (second.requests, second.finished) == ({}, True)
+        assert time.monotonic() - started < 60
         assert held.objects() == month.mirror.objects()
 
 

@@ -16,10 +16,10 @@ from finance_os.sandbox.world import World
 from .made import Made, at, codes
 from .test_invoices import with_bad_debt_item
 from .test_revising import Export
-from .worlds import close, company
+from .worlds import OUTSIDE, close, company
 
 _MINIMUM = 50
-_CHOSEN = {"debit_item": "Ad Spend", "bad_debt_item": "Bad Debt"}
+_CHOSEN = {"debit_item": "Ad Spend", "bad_debt_item": "Bad Debt", "outside_account": OUTSIDE}
 _LATE = ("customer_balance_transaction", "invoice_payment", "credit_note", "balance_transaction", "refund")
 
 
@@ -105,8 +105,39 @@ class Life:
                 moved = self._moves(-amount, "credit_note", credit_note=note)
                 self.made.one("credit_note", note)["customer_balance_transaction"] = moved
 
+    def credit_outside(self, which: int, amount: int) -> None:
+        """A credit note outside of Stripe: over a paid invoice, or over what is open of one that was paid in part, and
+        more."""
+        number, body = len(self.made.objects["credit_note"]), self._open(which)
+        if body is not None and which % 2:
+            rest, back = body["amount_remaining"], min(amount, self._received(body["id"]))
+            if body["status"] != "open" or not back or self._noted(body["id"]) + rest + back > body["total"]:
+                return
+            parts = {"pre_payment_amount": rest, "out_of_band_amount": back}
+            self.made.note(body["id"], rest + back, when=self.now, number=f"CN-{number}", **parts)
+            body["status"] = "paid"
+            return
+        body = self._paid(which)
+        amount = min(amount, body["total"] - self._noted(body["id"])) if body is not None else 0
+        if body is not None and amount > 0:
+            self.made.note(body["id"], amount, when=self.now, number=f"CN-{number}", out_of_band_amount=amount)
+
+    def void_credit(self, which: int, _amount: int) -> None:
+        """Only a note over an invoice that is open can be voided, which owes again what the note took off it."""
+        for each in self.made.objects["credit_note"][which:]:
+            body = self.made.one("invoice", each["invoice"])
+            if each["status"] != "void" and body["status"] == "open":
+                each.update(status="void", voided_at=self.now)
+                body["amount_remaining"] += each.get("pre_payment_amount", 0)
+                return
+
     def _noted(self, invoice: str) -> int:
-        return sum(each["amount"] for each in self.made.objects["credit_note"] if each["invoice"] == invoice)
+        notes = self.made.objects["credit_note"]
+        return sum(each["amount"] for each in notes if each["invoice"] == invoice and each["status"] != "void")
+
+    def _received(self, invoice: str) -> int:
+        paid = self.made.objects["invoice_payment"]
+        return sum(each["amount_paid"] for each in paid if each["invoice"] == invoice)
 
     def refund(self, which: int, amount: int) -> None:
         charges = self.made.objects["charge"]
@@ -142,13 +173,21 @@ class Life:
         due = sum(each["amount_remaining"] for each in self.made.objects["invoice"] if each["status"] == "open")
         return due + self.balance
 
+    def paid_back(self) -> int:
+        """What was credited outside of Stripe."""
+        notes = self.made.objects["credit_note"]
+        return sum(each.get("out_of_band_amount", 0) for each in notes if each["status"] != "void")
+
     def held(self) -> int:
         return sum(each["net"] for each in self.made.objects["balance_transaction"])
 
 
 _HAPPENS = st.tuples(
     st.sampled_from(
-        (Life.bill, Life.bill, Life.pay, Life.pay, Life.adjust, Life.credit, Life.refund, Life.void, Life.give_up)
+        (
+            *(Life.bill, Life.bill, Life.pay, Life.pay, Life.adjust, Life.credit, Life.refund, Life.void),
+            *(Life.give_up, Life.credit_outside, Life.void_credit),
+        )
     ),
     st.integers(0, 3),
     st.sampled_from((20, 45, 300, 1_000, 2_500)),
@@ -194,5 +233,6 @@ def test_any_life_ends_in_its_books(quiet: World, steps: list[Any]) -> None:
         if not plan.findings:
             owners = [each for each in realm.all("Customer") if life.customer in each.get("Notes", "")]
             assert sum(each["Balance"] for each in owners) == Decimal(life.owed()) / 100
+            assert realm.balance(OUTSIDE) == -Decimal(life.paid_back()) / 100
         assert realm.balance("Stripe Clearing") == Decimal(life.held()) / 100
         assert realm.trial_balance() == 0

@@ -9,42 +9,50 @@ from typing import Any
 import pytest
 
 from finance_os.sandbox.quickbooks.formats import at_rate, cents_of, from_minor
+from finance_os.sandbox.states import CreditNote
 from finance_os.sandbox.world import World
 from finance_os.stripe_qbo.lookup import require_fit
 from finance_os.stripe_qbo.planning import Plan, plan_of
+from finance_os.stripe_qbo.rules import Rules
 
-from .worlds import START, Company, company, evidence, living, rules
+from .worlds import OUTSIDE, START, Company, company, evidence, living, rules
 
 # Seed and size; from size 8 on customers pay in dollars, yen, dinars and euros.
 WORLDS = ((3, 4), (7, 4), (21, 3), (46, 4), (52, 2), (5, 8))
+# The same with credits that are settled outside of Stripe; the first of them credits what is open of an invoice too.
+WORLDS_WITH_OUTSIDE_CREDITS = ((7, 4), (3, 4), (5, 8))
 DAYS = 40
 
 
 class Posted:
     """A world, the plan of it, and the realm that it was posted to."""
 
-    def __init__(self, world: World, realm: Company, plan: Plan) -> None:
-        self.world, self.realm, self.plan = world, realm, plan
+    def __init__(self, world: World, realm: Company, plan: Plan, chosen: Rules) -> None:
+        self.world, self.realm, self.plan, self.rules = world, realm, plan, chosen
 
 
-@pytest.fixture(scope="module", params=WORLDS)
+_PARAMS = [*((*each, False) for each in WORLDS), *((*each, True) for each in WORLDS_WITH_OUTSIDE_CREDITS)]
+
+
+@pytest.fixture(scope="module", params=_PARAMS)
 def posted(request: pytest.FixtureRequest) -> Iterator[Posted]:
-    seed, size = request.param
-    world = living(DAYS, size, seed)
+    seed, size, outside_credits = request.param
+    world = living(DAYS, size, seed, outside_credits=outside_credits)
+    chosen = rules(outside_account=OUTSIDE) if outside_credits else rules()
     with company(world) as realm:
         stripe, books = evidence(world), realm.books()
-        plan = plan_of(stripe, books, rules())
-        assert plan == plan_of(stripe, books, rules())
+        plan = plan_of(stripe, books, chosen)
+        assert plan == plan_of(stripe, books, chosen)
         assert [each.input_hash for each in plan.intents] == [
-            each.input_hash for each in plan_of(stripe, books, rules()).intents
+            each.input_hash for each in plan_of(stripe, books, chosen).intents
         ]
         realm.apply(plan)
-        yield Posted(world, realm, plan)
+        yield Posted(world, realm, plan, chosen)
 
 
 def test_what_was_posted_is_planned_again_unchanged(posted: Posted) -> None:
     """QuickBooks read again after the plan was posted: the same intents, and customers that are there."""
-    again = plan_of(evidence(posted.world), posted.realm.books(), rules())
+    again = plan_of(evidence(posted.world), posted.realm.books(), posted.rules)
     made = [each for each in posted.plan.intents if each.entity != "Customer"]
     assert [(each.key, each.operation, each.input_hash) for each in again.intents] == [
         (each.key, each.operation, each.input_hash) for each in made
@@ -75,7 +83,7 @@ def test_every_invoice_is_open_by_what_stripe_says(posted: Posted) -> None:
 
 def test_clearing_is_stripes_balance_on_every_day(posted: Posted) -> None:
     """With what is on its way to the bank. Out of QuickBooks' own objects, day by day."""
-    in_books, at_stripe = _clearing_by_day(posted.realm), _stripe_by_day(posted.world)
+    in_books, at_stripe = clearing_by_day(posted.realm), stripe_by_day(posted.world)
     days = [START + timedelta(days=n) for n in range(DAYS)]
     assert [_until(in_books, day) for day in days] == [_until(at_stripe, day) for day in days]
     assert any(_until(at_stripe, day) for day in days)
@@ -102,6 +110,37 @@ def test_credit_left_is_the_customers_balance(posted: Posted) -> None:
         qbo_id = posted.realm.ids.get(f"customer:{each.id}:customer_{each.currency}")
         if qbo_id is not None:
             assert left[qbo_id] == from_minor(-each.balance, each.currency), each.id
+
+
+def test_what_was_credited_outside_of_stripe_left_the_account_for_that(posted: Posted) -> None:
+    """At QuickBooks' rate of its day, once; all of it in worlds that have it, and nothing in the others."""
+    notes = posted.world.stripe.rows("credit_note")
+    paid_back = [each for each in notes if each.out_of_band_amount]
+    assert bool(paid_back) == posted.world.outside_credits
+    assert cents_of(posted.realm.balance(OUTSIDE)) == -sum(outside_at_home(posted.realm, each) for each in paid_back)
+    receipts = {each["DocNumber"]: each for each in posted.realm.all("RefundReceipt")}
+    assert len(receipts) == len(posted.world.stripe.rows("refund")) + len(paid_back)
+    for each in paid_back:
+        shown = receipts[each.id[-21:]]
+        assert cents_of(shown["TotalAmt"]) == from_minor(each.out_of_band_amount, each.currency)
+        assert shown["TxnDate"] == _day(each.created).isoformat()
+
+
+def test_what_was_credited_is_booked_once_whichever_way_it_went(posted: Posted) -> None:
+    """In each currency: credit notes, refunds without one, and goodwill are credit memos or refund receipts."""
+    ledger = posted.world.stripe
+    of_notes = {each.refund for each in ledger.rows("credit_note")}
+    given: dict[str, int] = defaultdict(int)
+    for each in ledger.rows("credit_note"):
+        given[each.currency.upper()] += from_minor(each.amount, each.currency)
+    for each in ledger.rows("refund"):
+        given[each.currency.upper()] += from_minor(each.amount, each.currency) if each.id not in of_notes else 0
+    for each in ledger.rows("customer_balance_transaction"):
+        given[each.currency.upper()] -= from_minor(each.amount, each.currency) if each.type == "adjustment" else 0
+    booked: dict[str, int] = defaultdict(int)
+    for each in (*posted.realm.all("CreditMemo"), *posted.realm.all("RefundReceipt")):
+        booked[each["CurrencyRef"]["value"]] += cents_of(each["TotalAmt"])
+    assert {each: cents for each, cents in booked.items() if cents} == {e: cents for e, cents in given.items() if cents}
 
 
 def test_fees_are_stripes_fees(posted: Posted) -> None:
@@ -159,6 +198,15 @@ def test_the_same_world_in_two_steps_ends_in_the_same_books() -> None:
 # --- QuickBooks' and Stripe's figures, each from its own objects
 
 
+def outside_at_home(realm: Company, note: CreditNote) -> int:
+    """What of a note was credited outside of Stripe, in cents of the home currency."""
+    cents = from_minor(note.out_of_band_amount, note.currency)
+    if note.currency == "usd":
+        return cents
+    asked = {"sourcecurrencycode": note.currency.upper(), "asofdate": _day(note.created).isoformat()}
+    return at_rate(cents, Decimal(realm.client.get("exchangerate", **asked)["ExchangeRate"]["Rate"]))
+
+
 def _day(moment: int) -> date:
     return datetime.fromtimestamp(moment, UTC).date()
 
@@ -167,7 +215,7 @@ def _until(by_day: dict[date, int], last: date) -> int:
     return sum(cents for day, cents in by_day.items() if day <= last)
 
 
-def _stripe_by_day(world: World) -> dict[date, int]:
+def stripe_by_day(world: World) -> dict[date, int]:
     found: dict[date, int] = defaultdict(int)
     for each in world.stripe.rows("balance_transaction"):
         if each.type not in ("payout", "payout_failure"):
@@ -178,7 +226,7 @@ def _stripe_by_day(world: World) -> dict[date, int]:
     return found
 
 
-def _clearing_by_day(realm: Company) -> dict[date, int]:
+def clearing_by_day(realm: Company) -> dict[date, int]:
     clearing = next(each["Id"] for each in realm.all("Account") if each["Name"] == "Stripe Clearing")
     found: dict[date, int] = defaultdict(int)
     for entity, sign in (("Payment", 1), ("RefundReceipt", -1)):

@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from finance_os.evidence.canonical import payload_hash
+from finance_os.sandbox import money_objects
 from finance_os.sandbox.billing_objects import credit_note_line, invoice_line
 from finance_os.sandbox.quickbooks import QuickBooksRoom
 from finance_os.sandbox.world import World, build
@@ -44,9 +45,13 @@ KINDS = (
 _ENCODE = msgspec.json.Encoder(decimal_format="number").encode
 
 
-def living(days: int, size: int, seed: int) -> World:
+OUTSIDE = "Undeposited Funds"
+"""Where the worlds that have them pay credits back from that are settled outside of Stripe."""
+
+
+def living(days: int, size: int, seed: int, *, outside_credits: bool = False) -> World:
     until = datetime.combine(START, datetime.min.time(), UTC) + timedelta(days=days)
-    return build(seed=seed, start=START, until=until, size=size)
+    return build(seed=seed, start=START, until=until, size=size, outside_credits=outside_credits)
 
 
 def bodies(world: World, kind: str) -> list[dict[str, Any]]:
@@ -60,6 +65,11 @@ def bodies(world: World, kind: str) -> list[dict[str, Any]]:
             body["lines"] = {**body["lines"], "data": lines, "has_more": False}
         found.append(body)
     return found
+
+
+def balance_of(world: World) -> dict[str, Any]:
+    """What Stripe says that the account holds."""
+    return money_objects.balance(*world.stripe.balance())
 
 
 def stripe_of(objects: Mapping[str, list[dict[str, Any]]]) -> StripeEvidence:
