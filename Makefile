@@ -39,7 +39,7 @@ check: $(READY)  ## Lint, types, formatting, and whether Dagster can load the de
 bench: $(READY)  ## Measure speed; FULL=1 for the large sizes.
 	@FULL=$(FULL) $(BIN)/python -m finance_os_tests.benchmarks $(ARGS)
 
-soak: $(READY)  ## Kill backfills (50 times) and the export (300 times) at every moment, and compare what is left.
+soak: $(READY)  ## Kill backfills (50 times) and the export (600 times) at every moment, and compare what is left.
 	@SOAK_SEEDS=$${SOAK_SEEDS:-50} SOAK_EXPORT_SEEDS=$${SOAK_EXPORT_SEEDS:-300} $(BIN)/python -m pytest -m soak -n 2 $(ARGS)
 
 clean:  ## Remove the environment and everything kept in var/: the embedded database, handed-in files, anchors.
