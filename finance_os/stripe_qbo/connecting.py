@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from finance_os.evidence.extraction import SourceError
 from finance_os.sources.credentials import Credentials
 from finance_os.sources.guard import Get, Post, ReadOnlyGuard
+from finance_os.sources.quickbooks.addresses import invalid, require_addresses
 from finance_os.sources.quickbooks.objects import API_BASE_OPTION, DISCOVERY_URL_OPTION, RATE_LIMIT_OPTION
 from finance_os.sources.quickbooks.objects import CLIENT_ID as READING_CLIENT_ID
 from finance_os.stripe_qbo.authorization import CLIENT_ID, CLIENT_SECRET, Authorization
@@ -79,19 +79,8 @@ def _require_another_app(credentials: Credentials) -> None:
 
 
 def _require_settings(base: str, discovery_url: str, realm: str, a_minute: str) -> None:
-    if not re.fullmatch(r"https?://[^\s?#@]+", base):
-        raise _invalid(API_BASE_OPTION, "is not a URL of scheme, host and path")
-    if not re.fullmatch(r"https?://[^\s?#@]+/\.well-known/[^\s?#@]+", discovery_url):
-        raise _invalid(DISCOVERY_URL_OPTION, "is not a URL of a document below /.well-known/")
-    host = urlsplit(discovery_url).hostname or ""
-    intuit = host == "intuit.com" or host.endswith(".intuit.com")
-    if intuit and not (base.startswith("https://") and discovery_url.startswith("https://")):
-        raise _invalid(API_BASE_OPTION, f"and {DISCOVERY_URL_OPTION} must be https for Intuit's own tokens")
+    require_addresses(base, discovery_url)
     if not re.fullmatch(r"[0-9]{1,20}", realm):
         raise SourceError("invalid_setting", "the realm is the company's ID, a number", permanent=True)
     if not re.fullmatch(r"[1-9][0-9]{0,8}", a_minute):
-        raise _invalid(RATE_LIMIT_OPTION, "is a whole number above zero")
-
-
-def _invalid(option: str, fault: str) -> SourceError:
-    return SourceError("invalid_setting", f"{option} {fault}", permanent=True)
+        raise invalid(RATE_LIMIT_OPTION, "is a whole number above zero")

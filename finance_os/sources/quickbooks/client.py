@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 import pyrate_limiter
@@ -17,6 +16,7 @@ from finance_os.evidence.canonical import Uncanonical, decode
 from finance_os.evidence.extraction import SourceError
 from finance_os.sources.credentials import Credentials
 from finance_os.sources.guard import ReadOnlyGuard
+from finance_os.sources.quickbooks.addresses import invalid, require_addresses
 from finance_os.sources.quickbooks.faults import QuickBooksFailure, Unreadable, failure_of, refuse_fault
 from finance_os.sources.quickbooks.oauth import IntuitOAuth, discovery_base, token_origin
 from finance_os.sources.quickbooks.objects import (
@@ -214,9 +214,9 @@ def connect(credentials: Credentials, patience: Patience | None = None) -> Itera
     base = (credentials.get(API_BASE_OPTION) or API_BASE).rstrip("/")
     discovery_url = credentials.get(DISCOVERY_URL_OPTION) or DISCOVERY_URL
     realm = credentials[REALM_ID]
-    _require_urls(base, discovery_url)
+    require_addresses(base, discovery_url)
     if not re.fullmatch(r"[0-9]{1,20}", realm):
-        raise _invalid(REALM_ID, "is the company's ID, a number")
+        raise invalid(REALM_ID, "is the company's ID, a number")
     a_minute = _whole(credentials, RATE_LIMIT_OPTION, REQUESTS_A_MINUTE)
     monthly_calls = _whole(credentials, MONTHLY_CALLS_OPTION, MONTHLY_CALLS)
     guard = ReadOnlyGuard(
@@ -252,25 +252,10 @@ def _limiter(base: str, realm: str, a_minute: int) -> pyrate_limiter.Limiter:
         return found
 
 
-def _require_urls(base: str, discovery_url: str) -> None:
-    if not re.fullmatch(r"https?://[^\s?#@]+", base):
-        raise _invalid(API_BASE_OPTION, "is not a URL of scheme, host and path")
-    if not re.fullmatch(r"https?://[^\s?#@]+/\.well-known/[^\s?#@]+", discovery_url):
-        raise _invalid(DISCOVERY_URL_OPTION, "is not a URL of a document below /.well-known/")
-    host = urlsplit(discovery_url).hostname or ""
-    intuit = host == "intuit.com" or host.endswith(".intuit.com")
-    if intuit and not (base.startswith("https://") and discovery_url.startswith("https://")):
-        raise _invalid(API_BASE_OPTION, f"and {DISCOVERY_URL_OPTION} must be https for Intuit's own tokens")
-
-
 def _whole(credentials: Credentials, option: str, default: int) -> int:
     setting = credentials.get(option)
     if setting is None:
         return default
     if not re.fullmatch(r"[1-9][0-9]{0,8}", setting):
-        raise _invalid(option, "is a whole number above zero")
+        raise invalid(option, "is a whole number above zero")
     return int(setting)
-
-
-def _invalid(option: str, fault: str) -> SourceError:
-    return SourceError("invalid_setting", f"{option} {fault}", permanent=True)
