@@ -77,6 +77,7 @@ STRIPE_PERMISSIONS: Mapping[str, str] = {
     "stripe_customer_balance_transaction": "customer",
     "stripe_refund": "charge",
     "stripe_payout": "payout",
+    "stripe_payout_balance_transaction": "balance_transaction_source",
     "stripe_dispute": "dispute",
     "stripe_invoice_payment": "invoice",
     "stripe_event": "event",
@@ -144,7 +145,8 @@ def place_of(source: Source, obj: SourceObject[Any]) -> str:
     """How an object type is read, in words for the page."""
     detail = obj.detail
     if isinstance(detail, Endpoint):
-        return f"`GET {detail.path}`, permission `rak_{STRIPE_PERMISSIONS[obj.object_type]}_read`"
+        asked = f"`GET {detail.path}`, permission `rak_{STRIPE_PERMISSIONS[obj.object_type]}_read`"
+        return f"{asked}, of each payout of `stripe_payout`" if detail.owned_by_payout else asked
     if isinstance(detail, QuickBooksEntity):
         if detail.way is QuickBooksWay.SINGLE:
             return f"`GET /v3/company/{{realm}}/{detail.path}`"

@@ -1,7 +1,11 @@
-"""The daily automatic payouts of the Stripe account, from the balance to the bank."""
+"""The daily automatic payouts of the Stripe account, from the balance to the bank.
+
+Where the account keeps a minimum balance, each payout holds it back and gives it back to the balance at once:
+https://docs.stripe.com/payouts/minimum-balances-for-automatic-payouts
+"""
 
 from .books import HOUR, Books, business_days_later
-from .states import Payout
+from .states import BalanceTransaction, Payout
 
 
 class Payouts:
@@ -14,9 +18,11 @@ class Payouts:
         self._paid_payouts = 0
 
     def pay_out(self) -> None:
-        """The daily automatic payout of everything available, arriving on the next working day."""
+        """The daily automatic payout of everything available above the minimum balance, arriving on the next working
+        day."""
         taken = self.ledger.payable()
-        amount = sum(t.net for t in taken)
+        kept = self.world.minimum_balance
+        amount = sum(t.net for t in taken) - kept
         if amount <= 0:
             return
         now = self.ledger.now
@@ -36,11 +42,18 @@ class Payouts:
         )
         payout.balance_transaction = moved.id
         self.ledger.add(payout)
-        self.ledger.pay_out([*taken, moved], payout.id)
+        held = [self._kept(payout, -kept, "hold")] if kept else []
+        self.ledger.pay_out([*taken, *held, moved], payout.id)
+        if kept:
+            self._kept(payout, kept, "release")
         self.ledger.emit("payout.created", payout)
         self.world.after(HOUR, self.dispatch_payout, payout)
         failed = self.world.rng("payout", payout.id).random() < 0.02
         self.world.at(payout.arrival_date + 9 * HOUR, self.fail_payout if failed else self.land_payout, payout)
+
+    def _kept(self, payout: Payout, amount: int, what: str) -> BalanceTransaction:
+        kind = f"payout_minimum_balance_{what}"
+        return self.books.book(amount=amount, kind=kind, reporting_category=kind, source=payout.id, description=None)
 
     def dispatch_payout(self, payout: Payout) -> None:
         self.books.change(payout, "payout.updated", status="in_transit")

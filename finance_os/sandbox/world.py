@@ -51,7 +51,7 @@ class World:
     """One company. `size` is the number of advertisers it starts with; `now` is its clock, in seconds.
 
     `stripe`, `gravity` and `bank` are what the three systems say at `now`. With `outside_credits` some credit notes are
-    settled outside of Stripe, in part or as a whole.
+    settled outside of Stripe, in part or as a whole. `minimum_balance` is what payouts leave at Stripe, in US cents.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class World:
         size: int = 20,
         account: str | None = None,
         outside_credits: bool = False,
+        minimum_balance: int = 0,
     ) -> None:
         if size < 1:
             raise ValueError(f"a world needs at least one advertiser, not {size}")
@@ -69,6 +70,7 @@ class World:
         self.start = start
         self.size = size
         self.outside_credits = outside_credits
+        self.minimum_balance = minimum_balance
         account = account or "acct_1" + letters(f"account:{seed}", 15)
         self.stripe = Ledger(account, f"Sandbox Ads {seed}", seconds(start))
         self.gravity = ProductTables()
@@ -410,9 +412,17 @@ def build(
     size: int = 20,
     account: str | None = None,
     outside_credits: bool = False,
+    minimum_balance: int = 0,
     progress: Callable[[date], None] | None = None,
 ) -> World:
     """A world from midnight UTC of `start` to `until`."""
-    world = World(seed=seed, start=start, size=size, account=account, outside_credits=outside_credits)
+    world = World(
+        seed=seed,
+        start=start,
+        size=size,
+        account=account,
+        outside_credits=outside_credits,
+        minimum_balance=minimum_balance,
+    )
     world.advance_to(until, progress)
     return world

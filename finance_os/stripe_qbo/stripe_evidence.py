@@ -18,6 +18,7 @@ from finance_os.stripe_qbo.stripe_objects import (
     CustomerBalanceTransaction,
     Invoice,
     InvoicePayment,
+    PaidOut,
     Payout,
     Refund,
 )
@@ -27,8 +28,9 @@ SYSTEM = "stripe"
 
 @dataclass(frozen=True)
 class StripeEvidence:
-    """Every current record by its ID, in the order of creation. `hashes` has the payload hash of each, as hex;
-    `accounts` are the Stripe accounts that they were read from, where that is known."""
+    """Every current record by its ID, in the order of creation; `paid_out` what each automatic payout paid out, its own
+    balance transaction included, by the payout's ID. `hashes` has the payload hash of each, as hex, without those of
+    what was paid out; `accounts` are the Stripe accounts that they were read from, where that is known."""
 
     customer: Mapping[str, Customer] = field(default_factory=dict)
     invoice: Mapping[str, Invoice] = field(default_factory=dict)
@@ -39,6 +41,7 @@ class StripeEvidence:
     credit_note: Mapping[str, CreditNote] = field(default_factory=dict)
     customer_balance_transaction: Mapping[str, CustomerBalanceTransaction] = field(default_factory=dict)
     payout: Mapping[str, Payout] = field(default_factory=dict)
+    paid_out: Mapping[str, tuple[PaidOut, ...]] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
     accounts: tuple[str, ...] = ()
     readings: tuple[stripe_balance.Reading, ...] | None = None
@@ -133,8 +136,12 @@ _KINDS: Mapping[str, type[Any]] = {
     "payout": Payout,
 }
 
-OBJECT_TYPES = tuple(f"{SYSTEM}_{kind}" for kind in _KINDS)
+_PAID_OUT = "payout_balance_transaction"
+
+OBJECT_TYPES = tuple(f"{SYSTEM}_{kind}" for kind in (*_KINDS, _PAID_OUT))
 """What a plan is made from, as it is staged."""
+
+_DECODE_PAID_OUT = msgspec.json.Decoder(PaidOut).decode
 
 Payload = tuple[str, str | bytes, str]
 """A record: source ID, payload as JSON, payload hash as hex."""
@@ -150,14 +157,26 @@ def evidence_of(
     that lacks what Stripe promises."""
     found: dict[str, dict[str, Any]] = {}
     hashes: dict[str, str] = {}
+    paid_out: dict[str, list[PaidOut]] = defaultdict(list)
+    for source_id, payload, _ in records.get(_PAID_OUT, ()):
+        paid_out[source_id.partition("/")[0]].append(_DECODE_PAID_OUT(payload))
     for kind, rows in records.items():
+        if kind == _PAID_OUT:
+            continue
         decode = msgspec.json.Decoder(_KINDS[kind]).decode
         held: list[Any] = []
         for source_id, payload, payload_hash in rows:
             hashes[f"{kind}:{source_id}"] = payload_hash
             held.append(decode(payload))
         found[kind] = {each.id: each for each in sorted(held, key=lambda each: (each.created, each.id))}
-    return StripeEvidence(**found, hashes=hashes, accounts=accounts, readings=readings, payouts_read=payouts)
+    return StripeEvidence(
+        **found,
+        paid_out={payout: tuple(held) for payout, held in paid_out.items()},
+        hashes=hashes,
+        accounts=accounts,
+        readings=readings,
+        payouts_read=payouts,
+    )
 
 
 def load(connection: DatabaseConnection, business_id: str) -> StripeEvidence:
@@ -175,10 +194,10 @@ def load(connection: DatabaseConnection, business_id: str) -> StripeEvidence:
                             AND head.connection_id = connection.connection_id)
             ORDER BY external_account
             """,
-            {"business_id": business_id, "system": SYSTEM, "types": [f"{SYSTEM}_{kind}" for kind in _KINDS]},
+            {"business_id": business_id, "system": SYSTEM, "types": list(OBJECT_TYPES)},
         )
     )
-    kinds = [kind for kind in _KINDS if kind != "customer"]
+    kinds = [kind for kind in (*_KINDS, _PAID_OUT) if kind != "customer"]
     records: dict[str, Iterable[Payload]] = {kind: _heads(connection, business_id, kind) for kind in kinds}
     readings, payouts = stripe_balance.load(connection, business_id, OBJECT_TYPES)
     return evidence_of({**records, "customer": _first_seen(connection, business_id)}, accounts, readings, payouts)

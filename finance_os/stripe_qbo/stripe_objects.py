@@ -193,9 +193,17 @@ class Payout(_Object, frozen=True, kw_only=True):
     automatic: bool
     balance_transaction: str | None = None
     failure_balance_transaction: str | None = None
+    reconciliation_status: str | None = None
+    """`completed` once Stripe lists what an automatic payout paid out."""
     trace_id: Trace | None = None
 
     @property
     def trace(self) -> str | None:
         """What the bank's line bears, once Stripe knows it."""
         return self.trace_id.value if self.trace_id is not None else None
+
+
+class PaidOut(_Object, frozen=True, kw_only=True):
+    """A balance transaction that a payout paid out, or the payout's own: what it brings, in minor units."""
+
+    net: int

@@ -25,6 +25,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _LIST = re.compile(rf"({PAYOUT}|{CUSTOMER}|{PAYMENT_INTENT}|{INVOICE}):[A-Za-z0-9_-]{{1,200}}")
 
 _BALANCE_TRANSACTION = "stripe_balance_transaction"
+_PAID_OUT = "stripe_payout_balance_transaction"
 _CUSTOMER_BALANCE_TRANSACTION = "stripe_customer_balance_transaction"
 _INVOICE_PAYMENT = "stripe_invoice_payment"
 _CREDIT_NOTE = "stripe_credit_note"
@@ -90,7 +91,7 @@ def _stripe(event: Event) -> Iterator[tuple[str, str | None]]:
     kind, source_id = item.get("object"), item.get("id")
     for obj in STRIPE_OBJECTS:
         endpoint = obj.detail
-        if endpoint.snapshots or endpoint.owned_by_customer:
+        if endpoint.snapshots or endpoint.owned_by_customer or endpoint.owned_by_payout:
             continue
         if endpoint.kind == kind:
             if obj.reads is Reads.SNAPSHOT:
@@ -112,6 +113,7 @@ def _stripe(event: Event) -> Iterator[tuple[str, str | None]]:
     payout = payout_made_of(event.content)
     if payout is not None:
         yield _BALANCE_TRANSACTION, f"{PAYOUT}:{_text(payout)}"
+        yield _PAID_OUT, f"{PAYOUT}:{_text(payout)}"
     customer = customer_moved(event.content)
     if customer is not None:
         yield _CUSTOMER_BALANCE_TRANSACTION, f"{CUSTOMER}:{_text(customer)}"

@@ -11,7 +11,7 @@ from finance_os.stripe_qbo.books import OBJECT_TYPES
 from finance_os.stripe_qbo.planning import Plan, plan, plan_of
 from finance_os_tests.benchmarks.figures import Figure, seconds, side_by_side
 from finance_os_tests.evidence.staged import page, stage
-from finance_os_tests.stripe_qbo.mapping.worlds import KINDS, START, Company, bodies, company, evidence, living, rules
+from finance_os_tests.stripe_qbo.mapping.worlds import KINDS, START, Company, company, evidence, living, rules, shown
 
 BUSINESS = "bench_planning"
 
@@ -27,7 +27,7 @@ def intents_a_second(database: Database, days: int, size: int, rounds: int) -> l
         held, books, chosen = evidence(world), realm.books(days), rules()
         count = len(plan_of(held, books, chosen).intents)
         realm_id = realm.client.room.realm_id
-        _stage_all(database, realm, {kind: bodies(world, kind) for kind in KINDS}, days)
+        _stage_all(database, realm, {kind: shown(world, kind) for kind in KINDS}, days)
 
     def whole(found: Plan) -> None:
         assert len({each.input_hash for each in found.intents}) == count
@@ -44,12 +44,14 @@ def intents_a_second(database: Database, days: int, size: int, rounds: int) -> l
     ]
 
 
-def _stage_all(database: Database, realm: Company, objects: dict[str, list[dict[str, Any]]], days: int) -> None:
+def _stage_all(
+    database: Database, realm: Company, objects: dict[str, list[tuple[str, dict[str, Any]]]], days: int
+) -> None:
     ensure_business(database, BUSINESS, "Bench", "UTC")
     stripe = ensure_connection(database, BUSINESS, "stripe")
     quickbooks = ensure_connection(database, BUSINESS, "quickbooks")
     for kind, held in objects.items():
-        _stage(database, stripe, f"stripe_{kind}", [(each["id"], each) for each in held])
+        _stage(database, stripe, f"stripe_{kind}", held)
     _stage(database, quickbooks, "quickbooks_company_info", [(realm.client.room.realm_id, {})])
     for entity, object_type in OBJECT_TYPES.items():
         if entity == "ExchangeRate":

@@ -287,4 +287,4 @@ def test_it_reads_from_stripe_again_first(
         "SELECT DISTINCT object_type, partition_day FROM finance_os.check_results WHERE check_name = 'trace'"
     )
     assert {row["partition_day"] for row in checked} == {START + timedelta(days=n) for n in range(5)}
-    assert len({row["object_type"] for row in checked}) == 9
+    assert len({row["object_type"] for row in checked}) == 10

@@ -339,3 +339,23 @@ def test_dollars_are_exact(cents: int) -> None:
     whole, _, rest = text.lstrip("-").partition(".")
     assert sign * (int(whole) * 100 + int(rest)) == cents
     assert len(rest) == 2
+
+
+def test_payouts_leave_the_minimum_balance_at_stripe() -> None:
+    kept = 250_000
+    world = build(seed=3, start=START, until=UNTIL, size=6, minimum_balance=kept)
+    moved = world.stripe.rows("balance_transaction")
+    payouts = world.stripe.rows("payout")
+    assert len(payouts) > 5
+    for payout in payouts:
+        listed = world.stripe.rows("balance_transaction", payout=payout.id)
+        assert sum(each.net for each in listed) == 0
+        [held] = [each for each in listed if each.type == "payout_minimum_balance_hold"]
+        [released] = [
+            each for each in moved if each.type == "payout_minimum_balance_release" and each.source == payout.id
+        ]
+        assert (held.net, released.net, released.created) == (-kept, kept, payout.created)
+        assert released.payout != payout.id
+        until = [each for each in moved if each.created <= payout.created]
+        left = sum(each.net for each in until if each.available_on <= payout.created or each.type == "payout")
+        assert left >= kept

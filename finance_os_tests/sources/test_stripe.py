@@ -199,7 +199,12 @@ def expected_pairs(account: Account, object_type: str, days: Days) -> set[tuple[
 
 @pytest.mark.parametrize("zone", [NEW_YORK, TOKYO], ids=str)
 @pytest.mark.parametrize(
-    "object_type", [name for name in WINDOW_OBJECTS if name not in ("stripe_customer_balance_transaction",)]
+    "object_type",
+    [
+        name
+        for name in WINDOW_OBJECTS
+        if name not in ("stripe_customer_balance_transaction", "stripe_payout_balance_transaction")
+    ],
 )
 def test_a_day_holds_what_was_created_in_it_and_what_its_events_say_changed(
     acme: Account, object_type: str, zone: ZoneInfo
@@ -234,6 +239,32 @@ def test_customer_balance_transactions_are_found_by_events_and_by_walking(acme: 
         pair for pair in expected if pair[1] in quiet
     )
     assert sum(acme.sent.values()) < asked / 3, "a quiet day walks over all customers"
+
+
+@pytest.mark.parametrize("zone", [NEW_YORK, TOKYO], ids=str)
+def test_what_a_payout_paid_out_belongs_to_the_days_on_which_it_was_made_and_reconciled(
+    acme: Account, zone: ZoneInfo
+) -> None:
+    acme.zone, object_type = zone, "stripe_payout_balance_transaction"
+    days = Days(date(2026, 11, 1), date(2026, 11, 19))
+    expected: set[tuple[str, date]] = set()
+    for event in acme.plain("/v1/events", type="payout.reconciliation_completed"):
+        payout = event["data"]["object"]
+        of_it = {day_in(zone, payout["created"]), day_in(zone, event["created"])}
+        for item in acme.plain("/v1/balance_transactions", payout=payout["id"]):
+            expected |= {(f"{payout['id']}/{item['id']}", day) for day in of_it if day in days}
+    assert len({source_id.partition("/")[0] for source_id, _ in expected}) > 5
+    records = acme.records(object_type, days)
+    assert sorted(pairs(records)) == sorted(expected)
+    assert all(record.payload and record.source_id.endswith(f"/{record.payload['id']}") for record in records)
+    nets: dict[str, dict[str, int]] = {}
+    for record in records:
+        assert record.payload is not None
+        nets.setdefault(record.source_id.partition("/")[0], {})[record.source_id] = record.payload["net"]
+    assert {sum(of_it.values()) for of_it in nets.values()} == {0}
+    for day in (date(2026, 11, 3), date(2026, 11, 19)):
+        single = pairs(acme.records(object_type, Days(day, day)))
+        assert sorted(single) == sorted(pair for pair in expected if pair[1] == day)
 
 
 def test_every_list_is_read_to_its_end_newest_first(acme: Account) -> None:
@@ -610,6 +641,7 @@ def test_declarations_name_no_personal_data_as_printable() -> None:
         "stripe_customer_balance_transaction",
         "stripe_refund",
         "stripe_payout",
+        "stripe_payout_balance_transaction",
         "stripe_dispute",
         "stripe_invoice_payment",
         "stripe_event",

@@ -17,6 +17,7 @@ NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TODAY = Days(date(2026, 11, 20), date(2026, 11, 20))
 MOVED, CREDITED = "stripe_balance_transaction", "stripe_customer_balance_transaction"
 PAID = "stripe_invoice_payment"
+PAID_OUT = "stripe_payout_balance_transaction"
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,35 @@ def test_a_payout_is_read_to_the_last_of_its_members(account: Account, monkeypat
         assert notices == []
         assert {record.day for page in pages for record in page.records} == {TODAY.first}
     assert max(len(account.plain("/v1/balance_transactions", payout=each["id"])) for each in payouts) > 4
+
+
+def test_a_payouts_own_record_of_its_members_is_read_as_a_list_only(account: Account) -> None:
+    payout = account.plain("/v1/payouts")[-1]["id"]
+    expected = [f"{payout}/{item['id']}" for item in account.plain("/v1/balance_transactions", payout=payout)]
+    pages, notices = read(account, PAID_OUT, f"payout:{payout}")
+    assert [record.source_id for page in pages for record in page.records] == expected
+    assert notices == []
+    with pytest.raises(SourceError) as refused:
+        read(account, PAID_OUT, expected[0])
+    assert "payout:po_…" in refused.value.message
+
+
+def test_a_read_that_broke_off_within_what_a_payout_paid_out_reads_that_payout_anew(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PAGE_SIZE", 2)
+    days = Days(date(2026, 11, 5), date(2026, 11, 20))
+    pages = account.pages(PAID_OUT, days)
+    sequence = [record.source_id for page in pages for record in page.records]
+    repeated = 0
+    for place, page in enumerate(pages):
+        head = [record.source_id for each in pages[: place + 1] for record in each.records]
+        rest = [record.source_id for record in account.records(PAID_OUT, days, resume=page.resume)]
+        again = len(head) + len(rest) - len(sequence)
+        assert sequence[: len(head)] + rest[again:] == sequence
+        assert len({source_id.partition("/")[0] for source_id in rest[:again]}) <= 1
+        repeated += again > 0
+    assert repeated > 2
 
 
 def test_lists_stand_beside_single_objects_and_are_read_anew_after_a_crash(account: Account) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from typing import Any
 
 from finance_os.sandbox.world import World
 from finance_os.stripe_qbo.intent import Intent, LinkKey, Operation
@@ -24,9 +25,9 @@ from finance_os_tests.stripe_qbo.mapping.worlds import (
     OUTSIDE,
     START,
     Company,
-    bodies,
     living,
     rules,
+    shown,
     stripe_of,
 )
 
@@ -115,7 +116,7 @@ def opened(plot: Plot) -> Iterator[Books]:
 def told(plot: Plot) -> tuple[Intent, ...]:
     """The intents of a plot, for a company that was just opened."""
     world = _world(plot)
-    objects = {kind: bodies(world, kind) for kind in KINDS}
+    objects = {kind: shown(world, kind) for kind in KINDS}
     with opened(plot) as served:
         client = Client(served.room, served.base)
         client.sign_in()
@@ -150,16 +151,16 @@ def _rules() -> Rules:
     return rules(bad_debt_item="Bad Debt", outside_account=OUTSIDE)
 
 
-def _live_on(objects: dict[str, list[dict[str, object]]], now: int) -> None:
+def _live_on(objects: dict[str, list[tuple[str, dict[str, Any]]]], now: int) -> None:
     """A day later: a credit note over an open invoice is voided, and the due date of another one is moved."""
-    invoices = {each["id"]: each for each in objects["invoice"]}
-    for note in objects["credit_note"]:
+    invoices = dict(objects["invoice"])
+    for _, note in objects["credit_note"]:
         invoice, reduced = invoices[note["invoice"]], note["pre_payment_amount"]
         if invoice["status"] == "open" and reduced:
             note.update(status="void", voided_at=now + DAY)
-            invoice["amount_remaining"] += reduced  # pyright: ignore[reportOperatorIssue]
+            invoice["amount_remaining"] += reduced
             break
-    for invoice in objects["invoice"]:
+    for invoice in invoices.values():
         if invoice["status"] == "open" and invoice["due_date"]:
-            invoice["due_date"] += 5 * DAY  # pyright: ignore[reportOperatorIssue]
+            invoice["due_date"] += 5 * DAY
             break

@@ -16,7 +16,7 @@ from finance_os_tests.conftest import create_database, drop_database
 from finance_os_tests.evidence.staged import page, stage
 from finance_os_tests.sandbox.test_quickbooks import Client
 from finance_os_tests.stripe_qbo.books import Books, books
-from finance_os_tests.stripe_qbo.mapping.worlds import KINDS, START, Company, balance_of, bodies, living
+from finance_os_tests.stripe_qbo.mapping.worlds import KINDS, START, Company, balance_of, bodies, living, shown
 
 DAYS = 20
 LAST = START + timedelta(days=DAYS)
@@ -83,7 +83,7 @@ def stage_balance(database: Database, stripe: Connection, body: dict[str, Any], 
 
 def stripe_records(of: Books, kind: str) -> list[Record]:
     """What Stripe says of one kind of object, each on the day on which it was created."""
-    return [Record(each["id"], each, _day(each)) for each in bodies(of.room.world, kind)]
+    return [Record(source_id, each, _day(each)) for source_id, each in shown(of.room.world, kind)]
 
 
 def stage_books(database: Database, of: Books, quickbooks: Connection, days: Days | None = None) -> None:

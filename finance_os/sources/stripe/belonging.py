@@ -1,6 +1,7 @@
 """What belongs to an object and is not named by its events: which lists hold it, and which events say that one grew.
 
-A target `payout:po_…` is every balance transaction that an automatic payout paid out, `customer:cus_…` everything that
+A target `payout:po_…` is every balance transaction that an automatic payout paid out (or, of the object type that is
+about these, every one under the name of its payout), `customer:cus_…` everything that
 moved a customer's balance, `payment_intent:pi_…` the invoices that a payment pays, `invoice:in_…` the payments or the
 credit notes of an invoice: lists, read to their end. Neither kind of balance transaction has an event of its own.
 Invoice payments and credit notes have, but until it comes a charge would look as if it paid for nothing, and an invoice

@@ -30,8 +30,9 @@ class Endpoint:
     that one request may name); the object is the event's own, or the one that it names in the field that `through`
     gives for its kind. `settled_at` are paths to the time from which an object no longer has the value that it
     `settles`; without any of them it may settle at every moment. `owned_by_customer` lists are nested under each
-    customer. `snapshots` are what Stripe recorded at the time, so nothing is fetched into them later. `lists` are what
-    a targeted read may ask for instead of one object: `payout` for a target `payout:po_…`, and so on.
+    customer, `owned_by_payout` ones are what each automatic payout paid out. `snapshots` are what Stripe recorded at
+    the time, so nothing is fetched into them later. `lists` are what a targeted read may ask for instead of one object:
+    `payout` for a target `payout:po_…`, and so on.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Endpoint:
     expand: tuple[str, ...] = ()
     settled_at: tuple[tuple[str, ...], ...] = ()
     owned_by_customer: bool = False
+    owned_by_payout: bool = False
     snapshots: bool = False
     lists: tuple[str, ...] = ()
 
@@ -369,6 +371,31 @@ _DECLARED: tuple[StripeObject, ...] = (
             _CREATED,
         ),
         shown=("id", "status", "currency", "amount", "arrival_date", "automatic", "reconciliation_status", "created"),
+    ),
+    SourceObject(
+        "stripe_payout_balance_transaction",
+        "What each automatic payout paid out, itself included: a balance transaction under the name of its payout, as "
+        "`po_…/txn_…`. Listed as soon as Stripe has reconciled the payout.",
+        Endpoint(
+            "/v1/balance_transactions",
+            "balance_transaction",
+            changed_by=("payout.reconciliation_completed",),
+            owned_by_payout=True,
+            lists=(PAYOUT,),
+        ),
+        columns=(
+            _ID,
+            Column("type", "string", "charge, refund, payout, adjustment, stripe_fee …"),
+            Column("reporting_category", "string", "The type as Stripe's reports group it."),
+            _amount("amount", "Gross; negative where money left."),
+            _amount("fee", "Stripe's fees."),
+            _amount("net", "Amount less fee. The nets of a payout, its own included, come to nothing."),
+            _CURRENCY,
+            Column("source", "string", "ID of what caused it."),
+            Column("available_on", "timestamp", "When it could be paid out."),
+            _CREATED,
+        ),
+        shown=("id", "type", "currency", "amount", "fee", "net", "source", "available_on", "created"),
     ),
     SourceObject(
         "stripe_dispute",

@@ -15,7 +15,6 @@ on another day than that of its creation. https://docs.stripe.com/api/events
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -24,9 +23,11 @@ from finance_os.evidence.canonical import parse_path
 from finance_os.evidence.extraction import Extraction, Item, Kind, Notice, Page, Record, Request, SourceError
 from finance_os.evidence.windows import day_of, epoch_day
 from finance_os.sources.source import Reads
+from finance_os.sources.stripe import paid_out
 from finance_os.sources.stripe.belonging import Sum, customer_moved, is_list, list_at, may_be_gone
 from finance_os.sources.stripe.client import Answer, Listing, StripeFailure, StripeReader, Unreadable
 from finance_os.sources.stripe.objects import API_VERSION, EVENT_LOG, PAYOUT, StripeObject
+from finance_os.sources.stripe.spans import Span
 
 EVENT_LAG = 60
 """Seconds after which an event can be relied on to be in the log."""
@@ -35,15 +36,6 @@ SETTLING_DAYS = 2
 """A window whose last day lies further back than this does not look for what has settled since."""
 
 _FETCHED_ITEMS_PER_PAGE = 1_000
-
-
-@dataclass(frozen=True)
-class Span:
-    """A half-open span of Unix seconds, and the second from which its events are read."""
-
-    start: int
-    end: int
-    events_from: int
 
 
 class _Changes:
@@ -61,8 +53,8 @@ def extract(stripe: StripeReader, obj: StripeObject, request: Request) -> Extrac
     """Read what `request` asks for of `obj`, lazily; drawing from it raises `SourceError`.
 
     A targeted read takes source IDs (`cus_…/cbtxn_…` for a customer balance transaction, `balance` for the balance) and
-    whole lists (`payout:po_…` and the like: see `belonging`), and gives what it finds to the business day of now, or to
-    the last day asked for where midnight has passed.
+    whole lists (`payout:po_…` and the like: see `belonging`; what a payout paid out is only read as one), and gives
+    what it finds to the business day of now, or to the last day asked for where midnight has passed.
     """
     reading = _Reading(stripe, obj, request)
     if request.kind is Kind.TARGETED:
@@ -109,7 +101,10 @@ class _Reading:
                 today = self._today(page)
                 for item in page.items if page.unfinished else ():
                     self.stripe.complete(item, self.now)
-                records = [Record(item["id"], item, today, None, _moment(item["created"])) for item in page.items]
+                if self.endpoint.owned_by_payout:
+                    records = paid_out.records(params[PAYOUT], page, [today], self.request)
+                else:
+                    records = [Record(item["id"], item, today, None, _moment(item["created"])) for item in page.items]
                 if total is not None:
                     total.add(page.items)
                 yield Page(records, page.requested_at, {"targets": number - 1})
@@ -134,6 +129,9 @@ class _Reading:
             yield from self._notices(span)
             if self.endpoint.owned_by_customer:
                 yield from self._by_customer(span, resume)
+                continue
+            if self.endpoint.owned_by_payout:
+                yield from paid_out.window(self.stripe, self.obj, self.request, span, resume, self._events(span))
                 continue
             phase = resume.get("phase", "created")
             unsettled = self._unsettled()
@@ -181,7 +179,7 @@ class _Reading:
                 unsettled.difference_update(item["id"] for item in page.items)
             for records, last in self._recorded(page, changes):
                 place = {"after": last["id"], "second": last["created"]}
-                yield Page(records, page.requested_at, self._resume(span, "created", place))
+                yield Page(records, page.requested_at, span.place("created", place))
 
     def _recorded(
         self, page: Listing, changes: dict[str, _Changes]
@@ -228,7 +226,7 @@ class _Reading:
             elif span.start <= answer.body["created"] < span.end:
                 continue
             days = sorted(day for day in change.days if day in self.request.days)
-            yield self._page(answer, source_id, days, self._resume(span, "changed", {"after": source_id}))
+            yield self._page(answer, source_id, days, span.place("changed", {"after": source_id}))
         if vanished:
             yield Notice(
                 f"{vanished} object(s) that changed in this window have been deleted since: they are kept as removed."
@@ -265,7 +263,7 @@ class _Reading:
                 last = page.items[-1]
                 place = {"after": last["id"], "second": last["created"]} if pays else {"singly": ""}
                 records = [record for item in found for record in self._settled_record(span, item)]
-                yield Page(records, page.requested_at, self._resume(span, "settled", place))
+                yield Page(records, page.requested_at, span.place("settled", place))
                 if not pays:
                     break
         for source_id in sorted(unsettled):
@@ -276,7 +274,7 @@ class _Reading:
                 records = [Record(source_id, None, self.request.days.last)]
             else:
                 records = self._settled_record(span, answer.body)
-            yield Page(records, answer.requested_at, self._resume(span, "settled", {"singly": source_id}))
+            yield Page(records, answer.requested_at, span.place("settled", {"singly": source_id}))
 
     def _settled_record(self, span: Span, item: dict[str, Any]) -> list[Record]:
         assert self.obj.settles is not None
@@ -318,14 +316,14 @@ class _Reading:
                 ):
                     for records, last in self._recorded(page, {}):
                         place |= {"after": last["id"], "second": last["created"]}
-                        yield Page(records, page.requested_at, self._resume(span, phase, place))
+                        yield Page(records, page.requested_at, span.place(phase, place))
             except StripeFailure as failure:
                 if failure.code != "missing":
                     raise
                 gone += 1
             if worth_a_page and "after" not in place:
                 # Nothing to stage, but a place to go on from: a walk over many customers may find little.
-                yield Page([], self.now(), self._resume(span, phase, place))
+                yield Page([], self.now(), span.place(phase, place))
         if gone:
             yield Notice(f"{gone} customer(s) have been deleted: Stripe no longer lists their balance transactions.")
 
@@ -454,6 +452,9 @@ class _Reading:
     def _target_path(self, target: str) -> str:
         if self.obj.reads is Reads.SNAPSHOT:
             return self.endpoint.path
+        if self.endpoint.owned_by_payout:
+            text = f"{self.obj.object_type} is asked for as {PAYOUT}:po_…, not {target}"
+            raise SourceError("invalid_request", text, permanent=True)
         if not self.endpoint.owned_by_customer:
             return f"{self.endpoint.path}/{quote(target, safe='')}"
         customer, slash, source_id = target.partition("/")
@@ -477,9 +478,6 @@ class _Reading:
         if self.endpoint.expand:
             params["expand"] = [f"data.{name}" for name in self.endpoint.expand]
         return params
-
-    def _resume(self, span: Span, phase: str, place: Mapping[str, Any]) -> dict[str, Any]:
-        return {"start": span.start, "end": span.end, "events_from": span.events_from, "phase": phase, **place}
 
 
 def _at(value: Any, path: tuple[str, ...]) -> Any:

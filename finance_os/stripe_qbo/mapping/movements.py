@@ -11,6 +11,7 @@ category (https://docs.stripe.com/reports/reporting-categories):
 | `dispute_reversal` (won) | Dr clearing, Cr disputes | the same |
 | `fee`, `network_cost` | Dr Stripe fees, Cr clearing | the same |
 | `payout`, `payout_reversal` | by `payouts` | the same |
+| of type `payout_minimum_balance_hold` and `…_release` | nothing: each hold is released at once | none |
 | `charge_failure` | nothing, where its charge never came to be booked; both take the other back | the same |
 | any other that the rules name an account for | that account, against clearing | the same |
 
@@ -21,6 +22,7 @@ one foreign charge, what rounding leaves between their payments and the balance 
 loss.
 """
 
+from collections import defaultdict
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -37,6 +39,9 @@ from finance_os.stripe_qbo.stripe_objects import BalanceTransaction
 FEES = frozenset(("fee", "network_cost"))
 PAYOUTS = frozenset(("payout", "payout_reversal"))
 FAILED = "charge_failure"
+HELD_BACK, RELEASED = "payout_minimum_balance_hold", "payout_minimum_balance_release"
+"""What keeps an account's minimum balance: https://docs.stripe.com/payouts/minimum-balances-for-automatic-payouts"""
+
 BOOKED_ELSEWHERE = frozenset((CHARGED, NOT_CAPTURED, "refund")) | PAYOUTS
 
 
@@ -46,10 +51,32 @@ def movement_key(moved: str) -> LinkKey:
 
 def book(drafts: Drafts) -> None:
     """Book what is left of every balance transaction from the balance date on."""
+    alone = _without_other_half(drafts)
     for moved in drafts.stripe.balance_transaction.values():
         if drafts.is_ours(moved.created):
             with drafts.booking(moved.id, moved.created):
-                _book(drafts, moved)
+                if moved.type not in (HELD_BACK, RELEASED):
+                    _book(drafts, moved)
+                elif moved.id in alone:
+                    raise NotBooked(
+                        "waits_for_another",
+                        f"What a payout holds back is released again, and of {moved.net} {moved.currency.upper()} "
+                        f"(minor units, {moved.type}) the other half is not staged.",
+                        Severity.MEDIUM,
+                    )
+
+
+def _without_other_half(drafts: Drafts) -> set[str]:
+    """What was held back and not released, or the other way round. A release is of the amount of its hold."""
+    open_of: dict[tuple[str, int], list[BalanceTransaction]] = defaultdict(list)
+    for moved in drafts.stripe.balance_transaction.values():
+        if moved.type in (HELD_BACK, RELEASED):
+            other = open_of[moved.currency, -moved.net]
+            if other:
+                other.pop(0)
+            else:
+                open_of[moved.currency, moved.net].append(moved)
+    return {each.id for held in open_of.values() for each in held}
 
 
 def _book(drafts: Drafts, moved: BalanceTransaction) -> None:

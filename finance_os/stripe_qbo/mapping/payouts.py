@@ -5,19 +5,16 @@
   (https://docs.stripe.com/api/payouts/object): it is not converted to the accounting time zone.
 - A deposit that is in QuickBooks already (entered by hand, or from the bank feed) is adopted where it fits, and makes
   the payout wait where it only may (`deposits`); one that does not come out of clearing is raised.
-- An automatic payout empties what is available, so it is booked only if the balance transactions available when it was
-  made sum to it, since the account's first day; a manual one is booked by its own amount.
+- An automatic payout is booked only if the balance transactions that Stripe lists as paid out by it sum to it, whenever
+  these were created (https://docs.stripe.com/payouts/reconciliation); a manual one, of which Stripe lists none, is
+  booked by its own amount.
 - Negative (Stripe debits the bank, also when a payout is reversed): a journal entry, Dr Stripe clearing, Cr bank.
 - Failed before it was paid: nothing moved, and clearing never lost it. Failed after it was booked as paid: a journal
   entry on the day that Stripe put it back, Dr Stripe clearing, Cr bank.
 """
 
-from bisect import bisect_left, bisect_right
-from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from zoneinfo import ZoneInfo
 
 from finance_os.evidence.extraction import Severity
@@ -28,9 +25,7 @@ from finance_os.stripe_qbo.mapping.amounts import qbo_amount
 from finance_os.stripe_qbo.mapping.deposits import Deposits, arrival, payout_key
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of
 from finance_os.stripe_qbo.mapping.movements import journal
-from finance_os.stripe_qbo.mapping.proved import proof_of
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
-from finance_os.stripe_qbo.stripe_balance import REMEDY
 from finance_os.stripe_qbo.stripe_objects import Payout
 
 
@@ -66,7 +61,7 @@ class Payouts:
 
     def _paid(self, key: LinkKey, payout: Payout) -> None:
         drafts = self.drafts
-        if payout.automatic and payout.amount > 0:
+        if payout.automatic:
             self._require_sum(payout)
         amount = qbo_amount(payout.amount, payout.currency)
         bank, clearing = drafts.bank(payout.currency), drafts.clearing(payout.currency)
@@ -134,57 +129,26 @@ class Payouts:
             rank=Rank.PAYOUT,
         )
 
-    # --- the sum
-
     def _require_sum(self, payout: Payout) -> None:
-        moved = self.drafts.stripe.balance_transaction.get(payout.balance_transaction or "")
-        if moved is None:
-            raise NotBooked("waits_for_another", "Its balance transaction is not staged yet.", Severity.LOW)
-        days, sums = self._inflow.get(payout.currency, ([], []))
-        # What happened in its very second may have come before it or after.
-        for until in (bisect_right(days, payout.created), bisect_left(days, payout.created)):
-            available = (sums[until - 1] if until else 0) + self._paid_out_before[moved.id]
-            if available == payout.amount:
-                break
-        else:
-            detail = (
-                f"The balance transactions available when it was made come to {available} {payout.currency.upper()} "
-                f"(minor units), and it is {payout.amount}."
+        if payout.reconciliation_status != "completed":
+            raise NotBooked(
+                "waits_for_another", "Stripe has not said yet which balance transactions it paid out.", Severity.LOW
             )
-            # Of what is proved to be all there, nothing can lie before it.
-            if available < payout.amount and not self._is_proved:
-                first = self.drafts.day(min(each.created for each in self.drafts.stripe.balance_transaction.values()))
-                detail += f" The first that is staged is of {first}, and it may hold what lies before. {REMEDY}"
-                raise NotBooked("payout_may_hold_what_is_not_staged", detail)
-            raise NotBooked("payout_does_not_sum", detail)
-
-    @cached_property
-    def _is_proved(self) -> bool:
-        return proof_of(self.drafts.stripe, self.drafts.rules).agrees
-
-    @cached_property
-    def _inflow(self) -> Mapping[str, tuple[list[int], list[int]]]:
-        """By currency: moments from which balance transactions are available, with the sum up to each."""
-        nets: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for moved in self.drafts.stripe.balance_transaction.values():
-            if moved.reporting_category != "payout":
-                nets[moved.currency].append((max(moved.available_on, moved.created), moved.net))
-        found: dict[str, tuple[list[int], list[int]]] = {}
-        for currency, moves in nets.items():
-            moves.sort()
-            found[currency] = ([moment for moment, _ in moves], list(accumulate(net for _, net in moves)))
-        return found
-
-    @cached_property
-    def _paid_out_before(self) -> Mapping[str, int]:
-        """By balance transaction of a payout: what those of its currency before it took out, below zero."""
-        sums: dict[str, int] = defaultdict(int)
-        found: dict[str, int] = {}
-        for moved in self.drafts.stripe.balance_transaction.values():
-            if moved.reporting_category == "payout":
-                found[moved.id] = sums[moved.currency]
-                sums[moved.currency] += moved.net
-        return found
+        listed = self.drafts.stripe.paid_out.get(payout.id)
+        if listed is None:
+            raise NotBooked(
+                "payout_balance_transactions_unread",
+                "Which balance transactions it paid out is not staged: materialize "
+                f"stripe/stripe_payout_balance_transaction of {self.drafts.day(payout.created)}, when it was made.",
+            )
+        own = (payout.balance_transaction, payout.failure_balance_transaction)
+        paid_out = [each.net for each in listed if each.id not in own]
+        if sum(paid_out) != payout.amount:
+            raise NotBooked(
+                "payout_does_not_sum",
+                f"The {len(paid_out):,} balance transactions that Stripe lists as paid out by it come to "
+                f"{sum(paid_out)} {payout.currency.upper()} (minor units), and it is {payout.amount}.",
+            )
 
     def _require_clearing(self, payout: Payout, held: Held, clearing: str) -> None:
         out_of_clearing = sum(

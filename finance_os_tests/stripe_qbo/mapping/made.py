@@ -11,7 +11,7 @@ from finance_os.stripe_qbo.planning import Plan, plan_of
 from finance_os.stripe_qbo.rules import Rules
 from finance_os.stripe_qbo.stripe_evidence import StripeEvidence
 
-from .worlds import Company, rules, stripe_of
+from .worlds import PAID_OUT, Company, rules, stripe_of
 
 FIRST = 1_780_272_000
 """Midnight UTC of 1 June 2026."""
@@ -27,11 +27,18 @@ class Made:
 
     def __init__(self) -> None:
         self.objects: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.paid_out: dict[str, list[str]] = {}
         self._count = 0
 
     @property
     def evidence(self) -> StripeEvidence:
-        return stripe_of(self.objects)
+        shown = {kind: [(each["id"], each) for each in held] for kind, held in self.objects.items()}
+        shown[PAID_OUT] = [
+            (f"{payout}/{moved}", self.one("balance_transaction", moved))
+            for payout, listed in self.paid_out.items()
+            for moved in listed
+        ]
+        return stripe_of(shown)
 
     def plan(self, books: Books, chosen: Rules | None = None, **more: Any) -> Plan:
         return plan_of(self.evidence, books, chosen or rules(), **more)
@@ -181,7 +188,16 @@ class Made:
         }
         return self._add("customer_balance_transaction", "cbtxn", body)
 
-    def payout(self, amount: int, *, when: int = at(6, 1), arrival: int = at(8, 0), **more: Any) -> str:
+    def payout(
+        self,
+        amount: int,
+        *,
+        when: int = at(6, 1),
+        arrival: int = at(8, 0),
+        listed: list[str] | None = None,
+        **more: Any,
+    ) -> str:
+        """A payout. What Stripe lists for an automatic one is what is available by then and not paid out yet."""
         body = {
             "created": when,
             "amount": amount,
@@ -189,12 +205,23 @@ class Made:
             "status": "paid",
             "arrival_date": arrival,
             "automatic": True,
+            "reconciliation_status": "completed",
             **more,
         }
         payout = self._add("payout", "po", body)
         moved = self.moved("payout", -amount, source=payout, when=when, available_on=arrival)
         self.one("payout", payout)["balance_transaction"] = moved
+        if body["automatic"]:
+            self.paid_out[payout] = [*(self._available(when) if listed is None else listed), moved]
         return payout
+
+    def _available(self, when: int) -> list[str]:
+        gone = {moved for listed in self.paid_out.values() for moved in listed}
+        return [
+            each["id"]
+            for each in self.objects["balance_transaction"]
+            if each["available_on"] <= when and each["type"] != "payout" and each["id"] not in gone
+        ]
 
 
 def codes(plan: Plan) -> list[str]:

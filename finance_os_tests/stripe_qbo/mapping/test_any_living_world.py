@@ -37,19 +37,27 @@ def test_any_living_world_agrees_with_its_books(count: int, longest: int) -> Non
         seed=st.integers(0, 9_999),
         zone=st.sampled_from(ZONES),
         outside_credits=st.booleans(),
+        minimum_balance=st.sampled_from((0, 100_000)),
     )
     check = drawn(_posted_and_agreed)
-    for days, size, seed, zone, outside_credits in (
-        (66, 3, 68, "America/New_York", False),  # a dispute is won
-        (66, 3, 109, "Pacific/Auckland", False),  # and another one
-        (42, 9, 2185, "Pacific/Auckland", True),  # a credit note over an invoice that is voided; four currencies
+    for days, size, seed, zone, outside_credits, minimum_balance in (
+        (66, 3, 68, "America/New_York", False, 0),  # a dispute is won
+        (66, 3, 109, "Pacific/Auckland", False, 250_000),  # and another one
+        (42, 9, 2185, "Pacific/Auckland", True, 0),  # a credit note over an invoice that is voided; four currencies
     ):
-        check = example(days=days, size=size, seed=seed, zone=zone, outside_credits=outside_credits)(check)
+        check = example(
+            days=days,
+            size=size,
+            seed=seed,
+            zone=zone,
+            outside_credits=outside_credits,
+            minimum_balance=minimum_balance,
+        )(check)
     settings(max_examples=count, derandomize=True, deadline=None, phases=(Phase.explicit, Phase.generate))(check)()
 
 
-def _posted_and_agreed(days: int, size: int, seed: int, zone: str, outside_credits: bool) -> None:
-    world = living(days, size, seed, outside_credits=outside_credits)
+def _posted_and_agreed(days: int, size: int, seed: int, zone: str, outside_credits: bool, minimum_balance: int) -> None:
+    world = living(days, size, seed, outside_credits=outside_credits, minimum_balance=minimum_balance)
     chosen = rules(time_zone=zone, outside_account=OUTSIDE)
     stripe = evidence(world)
     bank = [

@@ -94,9 +94,11 @@ def test_a_traced_line_is_judged_by_its_dates(realm: Company) -> None:
 
 
 def test_two_payouts_of_one_amount_need_two_lines(realm: Company) -> None:
-    made = with_money(10_000)
+    made = with_money()
     first = made.payout(5_000, automatic=False, trace_id={"value": "ST-1"})
-    second = made.payout(5_000, when=at(6, 2))
+    second = made.payout(
+        5_000, when=at(6, 2), listed=[made.moved("dispute_reversal", 5_000, source="dp_2", when=at(4))]
+    )
     both = [line(made, first, 0, key="a", reference="ST-1"), line(made, second, 0, key="b")]
     later = BankLine("rho", "9", date(2026, 6, 28), 1, "usd", "")
     assert codes(realm, made, *both, later) == []

@@ -63,14 +63,47 @@ def test_an_automatic_payout_must_sum_and_a_manual_one_need_not(realm: Company) 
     assert realm.balance("Stripe Clearing") == Decimal("0.01")
 
 
-def test_later_payouts_sum_to_what_earlier_ones_left(realm: Company) -> None:
+def test_each_payout_sums_to_what_stripe_lists_for_it(realm: Company) -> None:
+    """Whatever else was available: Stripe may leave some of it for a later payout."""
     made = with_money(5_000)
-    made.payout(3_000, automatic=False)
-    made.moved("dispute_reversal", 700, source="dp_2", when=at(6, 2), available_on=at(9))
-    made.payout(2_000, when=at(7), arrival=at(9, 0))
-    made.payout(700, when=at(10), arrival=at(11, 0))
+    second = made.moved("dispute_reversal", 700, source="dp_2", when=at(4), available_on=at(4))
+    [first] = [each["id"] for each in made.objects["balance_transaction"] if each["id"] != second]
+    made.payout(5_000, listed=[first])
+    made.payout(700, when=at(7), arrival=at(9, 0), listed=[second])
     assert made.posted(realm).findings == ()
     assert realm.balance("Stripe Clearing") == 0
+
+
+def test_a_payout_is_booked_once_stripe_says_what_it_paid_out(realm: Company) -> None:
+    made = with_money()
+    payout = made.payout(5_000, reconciliation_status="in_progress")
+    listed = made.paid_out.pop(payout)
+    plan = made.plan(realm.books())
+    assert [(each.code, each.severity, each.subject) for each in plan.findings] == [
+        ("waits_for_another", Severity.LOW, payout)
+    ]
+    made.one("payout", payout)["reconciliation_status"] = "completed"
+    plan = made.plan(realm.books())
+    assert [(each.code, each.subject) for each in plan.findings] == [("payout_balance_transactions_unread", payout)]
+    assert "stripe/stripe_payout_balance_transaction of 2026-06-06" in plan.findings[0].detail
+    assert not [each for each in plan.intents if each.entity == "Deposit"]
+    made.paid_out[payout] = listed
+    assert made.posted(realm).findings == ()
+    assert realm.balance("Stripe Clearing") == 0
+
+
+def test_a_minimum_balance_is_held_back_and_released_and_books_nothing(realm: Company) -> None:
+    made = with_money(5_000)
+    [money] = [each["id"] for each in made.objects["balance_transaction"]]
+    hold = made.moved("payout_minimum_balance_hold", -1_000, when=at(6, 1))
+    made.payout(4_000, listed=[money, hold])
+    plan = made.plan(realm.books())
+    assert [(each.code, each.subject) for each in plan.findings] == [("waits_for_another", hold)]
+    made.moved("payout_minimum_balance_release", 1_000, when=at(6, 1))
+    plan = made.posted(realm)
+    assert plan.findings == ()
+    assert realm.balance("Stripe Clearing") == 10
+    assert not [each for each in plan.intents if each.key.stripe_id == hold]
 
 
 def test_money_that_was_on_its_way_for_long_still_sums(realm: Company) -> None:
@@ -153,9 +186,9 @@ def test_an_adopted_deposit_from_elsewhere_is_raised(realm: Company) -> None:
 
 
 def test_two_payouts_do_not_share_a_deposit(realm: Company) -> None:
-    made = with_money(10_000)
+    made = with_money()
     made.payout(5_000, automatic=False)
-    made.payout(5_000)
+    made.payout(5_000, listed=[made.moved("dispute_reversal", 5_000, source="dp_2", when=at(4))])
     deposit(realm, 50, "2026-06-08")
     plan = made.posted(realm)
     assert codes(plan) == []
@@ -241,12 +274,3 @@ def test_what_is_nearest_to_a_payout_before_the_balance_date_holds_none_after_it
     deposit(realm, 50, "2026-06-09")
     plan = made.plan(realm.books(), chosen)
     assert [(each.code, each.subject) for each in plan.findings] == [("deposit_may_be_payout", later)]
-
-
-def test_what_may_hold_money_from_before_the_evidence_is_refused_in_these_words(realm: Company) -> None:
-    made = with_money(5_000)
-    payout = made.payout(6_000)
-    plan = made.plan(realm.books())
-    assert [(each.code, each.subject) for each in plan.findings] == [("payout_may_hold_what_is_not_staged", payout)]
-    assert "The first that is staged is of 2026-06-03" in plan.findings[0].detail
-    assert "FINANCE_OS_START_DATE" in plan.findings[0].detail

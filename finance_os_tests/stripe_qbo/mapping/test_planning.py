@@ -17,7 +17,7 @@ from finance_os.stripe_qbo.store import put_plan
 from finance_os_tests.evidence.staged import page, stage
 
 from .made import Made, at
-from .worlds import KINDS, START, Company, bodies, company, evidence, living, rules
+from .worlds import KINDS, START, Company, company, evidence, living, rules, shown
 
 REALM = "9130000000000001"
 
@@ -52,7 +52,8 @@ def test_a_plan_out_of_the_database_is_the_plan_of_its_evidence(
     world = living(30, 4, 7)
     with company(world) as realm:
         for kind in KINDS:
-            staged(database, acme, f"stripe_{kind}", bodies(world, kind))
+            rows = [Record(source_id, each, START) for source_id, each in shown(world, kind)]
+            stage(database, acme, page(*rows), object_type=f"stripe_{kind}", days=Days(START, START))
         staged_books(database, quickbooks, realm)
         expected = plan_of(evidence(world), realm.books(), rules())
         found = plan(database, "acme", REALM, rules())

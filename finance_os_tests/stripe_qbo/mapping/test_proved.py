@@ -17,7 +17,7 @@ from finance_os.stripe_qbo.stripe_balance import Reading, reading_of
 from finance_os.stripe_qbo.stripe_evidence import StripeEvidence
 
 from .test_opening import BALANCE_DATES
-from .worlds import KINDS, balance_of, bodies, company, evidence, living, rules, stripe_of
+from .worlds import KINDS, balance_of, company, evidence, living, rules, shown, stripe_of
 
 
 class Cut:
@@ -38,7 +38,7 @@ class Cut:
 
     def from_balance_date(self, *readings: Reading) -> StripeEvidence:
         """What is staged of who reads Stripe from the balance date on."""
-        later = {kind: [x for x in bodies(self.world, kind) if x["created"] >= self.first] for kind in KINDS}
+        later = {kind: [x for x in shown(self.world, kind) if x[1]["created"] >= self.first] for kind in KINDS}
         return replace(stripe_of(later), readings=readings)
 
 

@@ -31,6 +31,9 @@ from finance_os.stripe_qbo.stripe_evidence import StripeEvidence, evidence_of
 from finance_os_tests.sandbox.test_quickbooks import Client
 
 START = date(2026, 6, 1)
+PAID_OUT = "payout_balance_transaction"
+"""What each payout paid out: a balance transaction under the name of its payout."""
+
 KINDS = (
     "customer",
     "invoice",
@@ -41,6 +44,7 @@ KINDS = (
     "credit_note",
     "customer_balance_transaction",
     "payout",
+    PAID_OUT,
 )
 _ENCODE = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -49,9 +53,16 @@ OUTSIDE = "Undeposited Funds"
 """Where the worlds that have them pay credits back from that are settled outside of Stripe."""
 
 
-def living(days: int, size: int, seed: int, *, outside_credits: bool = False) -> World:
+def living(days: int, size: int, seed: int, *, outside_credits: bool = False, minimum_balance: int = 0) -> World:
     until = datetime.combine(START, datetime.min.time(), UTC) + timedelta(days=days)
-    return build(seed=seed, start=START, until=until, size=size, outside_credits=outside_credits)
+    return build(
+        seed=seed,
+        start=START,
+        until=until,
+        size=size,
+        outside_credits=outside_credits,
+        minimum_balance=minimum_balance,
+    )
 
 
 def bodies(world: World, kind: str) -> list[dict[str, Any]]:
@@ -72,18 +83,30 @@ def balance_of(world: World) -> dict[str, Any]:
     return money_objects.balance(*world.stripe.balance())
 
 
-def stripe_of(objects: Mapping[str, list[dict[str, Any]]]) -> StripeEvidence:
-    """Evidence of Stripe's objects, by kind."""
+def shown(world: World, kind: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every object of a kind with its source ID, as it is staged."""
+    if kind != PAID_OUT:
+        return [(each["id"], each) for each in bodies(world, kind)]
+    return [
+        (f"{payout.id}/{each.id}", world.stripe.render(each))
+        for payout in world.stripe.rows("payout")
+        if payout.reconciliation_status == "completed"
+        for each in world.stripe.rows("balance_transaction", payout=payout.id)
+    ]
+
+
+def stripe_of(objects: Mapping[str, list[tuple[str, dict[str, Any]]]]) -> StripeEvidence:
+    """Evidence of Stripe's objects, by kind, each with its source ID."""
     return evidence_of(
         {
-            kind: [(each["id"], _ENCODE(each), payload_hash(each).hex()) for each in held]
+            kind: [(source_id, _ENCODE(each), payload_hash(each).hex()) for source_id, each in held]
             for kind, held in objects.items()
         }
     )
 
 
 def evidence(world: World) -> StripeEvidence:
-    return stripe_of({kind: bodies(world, kind) for kind in KINDS})
+    return stripe_of({kind: shown(world, kind) for kind in KINDS})
 
 
 def rules(**more: Any) -> Rules:
