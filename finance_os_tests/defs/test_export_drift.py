@@ -37,6 +37,7 @@ from finance_os.stripe_qbo import drift
 from finance_os.webhooks import inbox
 from finance_os.webhooks.events import events_in
 from finance_os.webhooks.settings import webhook_settings
+from finance_os_tests.defs.ticking import execute, tick
 from finance_os_tests.readiness.approvers import approve_policy
 from finance_os_tests.stripe_qbo.books import Books
 from finance_os_tests.stripe_qbo.staged import RULES, company, copy_of, environment
@@ -75,26 +76,12 @@ class Office:
     seconds: Iterator[int] = field(default_factory=itertools.count)
 
     def tick(self, name: str) -> tuple[list[dg.RunRequest], str]:
-        repository = self.defs.get_repository_def()
-        with dg.build_sensor_context(
-            self.instance,
-            cursor=self.cursors.get(name),
-            resources={"evidence": (self.defs.resources or {})["evidence"]},
-            repository_def=repository,
-        ) as context:
-            found = repository.get_sensor_def(name).evaluate_tick(context)
+        found = tick(self.defs, self.instance, name, self.cursors.get(name))
         self.cursors[name] = found.cursor
-        return list(found.run_requests or ()), found.skip_message or ""
+        return found.requests, found.said
 
     def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
-        assert request.job_name is not None
-        return self.defs.resolve_job_def(request.job_name).execute_in_process(
-            instance=self.instance,
-            run_config=request.run_config,
-            asset_selection=request.asset_selection,
-            tags=dict(request.tags),
-            raise_on_error=False,
-        )
+        return execute(self.defs, self.instance, request)
 
     def exported(self, business_id: str = "acme") -> Exported:
         """The one export that the sensor asks for now."""

@@ -26,6 +26,7 @@ from finance_os.web.app import create_app
 from finance_os.webhooks import inbox
 from finance_os.webhooks.settings import webhook_settings
 from finance_os_tests.defs.conftest import range_tags
+from finance_os_tests.defs.ticking import execute, tick
 from finance_os_tests.web.conftest import served
 from finance_os_tests.webhooks.senders import STRIPE_HEADER, stripe_event, stripe_header
 
@@ -44,25 +45,12 @@ class Office:
 
     def tick(self) -> tuple[list[dg.RunRequest], str]:
         """What one evaluation of the sensor asks for, and what it says if that is nothing."""
-        sensor = self.defs.get_repository_def().get_sensor_def("webhook_inbox")
-        with dg.build_sensor_context(
-            self.instance,
-            resources={"evidence": (self.defs.resources or {})["evidence"]},
-            repository_def=self.defs.get_repository_def(),
-        ) as context:
-            found = sensor.evaluate_tick(context)
-        return list(found.run_requests or ()), found.skip_message or ""
+        found = tick(self.defs, self.instance, "webhook_inbox")
+        return found.requests, found.said
 
     def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
         """What the daemon makes of a request."""
-        assert request.job_name is not None
-        return self.defs.resolve_job_def(request.job_name).execute_in_process(
-            instance=self.instance,
-            run_config=request.run_config,
-            asset_selection=request.asset_selection,
-            tags=dict(request.tags),
-            raise_on_error=False,
-        )
+        return execute(self.defs, self.instance, request)
 
     def settle(self) -> None:
         """Ticks and runs until nothing is asked for any more."""
