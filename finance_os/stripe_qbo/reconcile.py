@@ -23,9 +23,11 @@ from finance_os.stripe_qbo.client import QuickBooksWriter
 from finance_os.stripe_qbo.intent import Intent, LinkKey
 from finance_os.stripe_qbo.links import Link
 from finance_os.stripe_qbo.lookup import ENTITIES
+from finance_os.stripe_qbo.mapping import opening_clearing
 from finance_os.stripe_qbo.mapping.amounts import qbo_amount
 from finance_os.stripe_qbo.mapping.invoices import invoice_key
 from finance_os.stripe_qbo.mapping.payouts import arrival, payout_key
+from finance_os.stripe_qbo.mapping.proved import start_of
 from finance_os.stripe_qbo.parts import Part
 from finance_os.stripe_qbo.rules import Rules
 from finance_os.stripe_qbo.stripe_balance import split
@@ -48,7 +50,8 @@ class Clearing:
     was not compared, and `why` says why not. By `unwritten` it will rise with the `writes` that are planned and move
     money, but are not written yet.
 
-    Of `at_stripe`, `available` and `pending` are what is still there, told apart by `available_on`; the rest has left.
+    Of `at_stripe`, `held` is what is still there, and the rest has left. It is `available` and `pending`, told apart by
+    `available_on`; `why_whole` says why they are not told apart, where they are not.
     """
 
     currency: str
@@ -60,13 +63,13 @@ class Clearing:
     writes: int = 0
     available: Decimal | None = None
     pending: Decimal | None = None
+    held: Decimal | None = None
+    why_whole: str = ""
 
     @property
     def in_transit(self) -> Decimal | None:
         """The payouts on their way to the bank."""
-        if self.available is None or self.pending is None:
-            return None
-        return self.at_stripe - self.available - self.pending
+        return None if self.held is None else self.at_stripe - self.held
 
     @property
     def difference(self) -> Decimal:
@@ -97,17 +100,18 @@ class Reconciled:
     findings: list[Finding] = field(default_factory=list)
 
 
-def balance_of(stripe: StripeEvidence) -> dict[str, int]:
+def balance_of(stripe: StripeEvidence, rules: Rules) -> dict[str, int]:
     """Stripe's balance by currency with the payouts that have left it and not arrived, in minor units.
 
-    That is what clearing holds: a payout is booked when it arrives.
+    That is what clearing holds, for a payout is booked when it arrives: what it held as the balance date began, and
+    what happened since.
     """
-    found: Counter[str] = Counter()
+    found, since = Counter(opening_clearing.at_stripe(stripe, rules)), rules.since
     for moved in stripe.balance_transaction.values():
-        is_payout = moved.reporting_category in ("payout", "payout_reversal")
-        found[moved.currency] += -moved.fee if is_payout else moved.net
+        if moved.created >= since:
+            found[moved.currency] += opening_clearing.brought(moved)
     for payout in stripe.payout.values():
-        if payout.status == "paid":
+        if payout.status == "paid" and arrival(payout) >= rules.balance_date:
             found[payout.currency] -= payout.amount
     return dict(found)
 
@@ -127,7 +131,9 @@ def reconcile(
     `intents` are all of the plan that follows from the evidence, written or not; `also` are keys of links whose payouts
     are compared too, whenever they arrived. Raises `QuickBooksFailure`.
     """
-    clearing = _apart(_clearing(database, client, business_id, rules, balance_of(stripe), intents), stripe)
+    clearing = _apart(
+        _clearing(database, client, business_id, rules, balance_of(stripe, rules), intents), stripe, rules
+    )
     told = [
         Finding(
             "clearing_differs",
@@ -241,13 +247,21 @@ def _clearing(
     return found
 
 
-def _apart(clearing: Sequence[Clearing], stripe: StripeEvidence) -> list[Clearing]:
-    """Clearing with what of Stripe's balance is available now and what is pending."""
-    held = split(stripe.balance_transaction.values(), int(datetime.now(UTC).timestamp()))
+def _apart(clearing: Sequence[Clearing], stripe: StripeEvidence, rules: Rules) -> list[Clearing]:
+    """Clearing with what Stripe still holds of it, and with what of that is available now, where it is known."""
+    now, start = int(datetime.now(UTC).timestamp()), start_of(rules)
+    held = split(stripe.balance_transaction.values(), now, start)
     found: list[Clearing] = []
     for each in clearing:
-        available, pending = (qbo_amount(minor, each.currency) for minor in held.get(each.currency, (0, 0)))
-        found.append(replace(each, available=available, pending=pending))
+        parts = [qbo_amount(minor, each.currency) for minor in held.get(each.currency, (0, 0))]
+        told = replace(each, held=sum(parts, Decimal(0)))
+        if start is None or start.settled <= now:
+            told = replace(told, available=parts[0], pending=parts[1])
+        else:
+            day = epoch_day(start.settled, rules.zone)
+            why = f"are not told apart before {day}, by when all that was there at the start is available"
+            told = replace(told, why_whole=why)
+        found.append(told)
     return found
 
 

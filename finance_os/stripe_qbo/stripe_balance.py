@@ -6,9 +6,13 @@ and `available` and `pending` of the balance are what is in the payments balance
 nets of all balance transactions created until then, since the account's first day. Where they are not, something is
 missing, on whatever day it lies: the account's first years included, which no check of days that were read looks at.
 
+Where it is known what the account held at a moment (`Start`), only what was created since counts, and its sum begins
+with that: a reading then proves both, that nothing is missing since, and what was said to be there.
+
 A payout leaves what is available when it is made; everything else is available from `available_on` on
 (https://docs.stripe.com/api/balance_transactions/object), which is a date, and nothing says of which time zone: what
-becomes available on the day of a reading, or on the day before, may be so already or not yet.
+becomes available on the day of a reading, or on the day before, may be so already or not yet. Of what was there at a
+`Start` nobody knows when it becomes available: that it all has by `Start.settled` is all that can be said.
 
 Not every reading decides:
 
@@ -38,14 +42,20 @@ from finance_os.stripe_qbo.stripe_objects import BalanceTransaction
 CLOCKS = 120
 """Seconds by which Stripe's clock and ours may differ, the time of an answer included."""
 
+PAYMENTS = (None, "payments")
+"""Of the account's balances the one that is read and paid out of, as balance transactions name it."""
+
 REMEDY = (
     "Read Stripe's balance transactions and payouts from the account's first day on: set FINANCE_OS_START_DATE to it, "
     "then backfill the group `stripe` up to today."
 )
 
+SETTLING = 32
+"""Days after which all that was pending is available: 30 at the longest of Stripe's standard settlement times, in
+Brazil (https://docs.stripe.com/payments/balances#settlement-time), and one at either end for time zones."""
+
 _NEWEST = 100
 _DAY = 86_400
-_PAYMENTS = (None, "payments")
 
 
 @dataclass(frozen=True)
@@ -67,12 +77,29 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Start:
+    """What the account held at a moment, available and pending together, by currency, in minor units."""
+
+    since: int
+    held: Mapping[str, int]
+
+    @property
+    def settled(self) -> int:
+        """The moment by which all of it is available."""
+        return self.since + SETTLING * _DAY
+
+
+@dataclass(frozen=True)
 class Difference:
-    """One currency of which a reading is not the sum of what is staged, in minor units."""
+    """One currency of which a reading is not the sum of what is staged, in minor units.
+
+    `stated` is what the account is said to have held at a start, where one is stated: `staged` is what counts since.
+    """
 
     currency: str
     held: int
     staged: int
+    stated: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,13 +117,15 @@ class Proof:
         return self.reading is not None and not self.differences
 
 
-def prove(moved: Collection[BalanceTransaction], readings: Iterable[Reading], since: int) -> Proof:
+def prove(
+    moved: Collection[BalanceTransaction], readings: Iterable[Reading], since: int, start: Start | None = None
+) -> Proof:
     """The proof that readings, the newest first, give of what moved the balance, in the order of creation.
 
-    `since` is the moment at which the balance date begins.
+    `since` is the moment at which the balance date begins; `start` is what was there then, where that is stated.
     """
     later = [each for each in readings if each.read_at >= since]
-    sums = _Sums(moved if later else ())
+    sums = _Sums(counted(moved, start) if later else (), start)
     for each in later:
         differences = tuple(sums.differences(each))
         # Days begin at other moments for the account than for the books.
@@ -105,17 +134,28 @@ def prove(moved: Collection[BalanceTransaction], readings: Iterable[Reading], si
     return Proof()
 
 
-def split(moved: Iterable[BalanceTransaction], moment: int) -> dict[str, tuple[int, int]]:
-    """What of all that moved the balance is available at a moment, and what is pending, by currency."""
-    available, pending = Counter[str](), Counter[str]()
-    for each in moved:
-        if each.balance_type in _PAYMENTS:
+def counted(moved: Iterable[BalanceTransaction], start: Start | None) -> Iterator[BalanceTransaction]:
+    """What counts of what moved the balance: all of it, or what was created since a start."""
+    return (each for each in moved if start is None or each.created >= start.since)
+
+
+def split(moved: Iterable[BalanceTransaction], moment: int, start: Start | None = None) -> dict[str, tuple[int, int]]:
+    """What of all that moved the balance is available at a moment, and what is pending, by currency.
+
+    With a `start` only from the moment on at which that is `settled`.
+    """
+    available, pending = Counter[str](start.held if start is not None else {}), Counter[str]()
+    for each in counted(moved, start):
+        if each.balance_type in PAYMENTS:
             (available if _available_from(each) <= moment else pending)[each.currency] += each.net
     return {currency: (available[currency], pending[currency]) for currency in sorted({*available, *pending})}
 
 
-def fits(moved: Collection[BalanceTransaction], reading: Reading, currency: str) -> bool:
-    """Whether available and pending of a currency are what follows from what was created until a reading."""
+def fits(moved: Collection[BalanceTransaction], reading: Reading, currency: str, start: Start | None = None) -> bool:
+    """Whether available and pending of a currency are what follows from what was created until a reading.
+
+    With a `start` only of a reading from the moment on at which that is `settled`.
+    """
     own = [each for each in moved if each.currency == currency and each.created <= reading.read_at + CLOCKS]
     midnight = reading.read_at // _DAY * _DAY
     first, end = midnight - _DAY, midnight + _DAY
@@ -123,7 +163,7 @@ def fits(moved: Collection[BalanceTransaction], reading: Reading, currency: str)
     said = reading.available.get(currency, 0), reading.pending.get(currency, 0)
     until = {reading.read_at - CLOCKS, *(each.created for each in own if each.created > reading.read_at - CLOCKS)}
     return any(
-        split((each for each in own if each.created <= last), moment).get(currency, (0, 0)) == said
+        split((each for each in own if each.created <= last), moment, start).get(currency, (0, 0)) == said
         for last in until
         for moment in {first - 1, *days}
     )
@@ -135,26 +175,38 @@ def _available_from(moved: BalanceTransaction) -> int:
 
 
 class _Sums:
-    """By currency: when balance transactions were created, in order, and the sum before each and after the last."""
+    """By currency: when balance transactions were created, in order, and the sum before each and after the last.
 
-    def __init__(self, moved: Iterable[BalanceTransaction]) -> None:
+    A sum begins with what was there at the start.
+    """
+
+    def __init__(self, moved: Iterable[BalanceTransaction], start: Start | None) -> None:
         nets: dict[str, list[BalanceTransaction]] = defaultdict(list)
         for each in moved:
-            if each.balance_type in _PAYMENTS:
+            if each.balance_type in PAYMENTS:
                 nets[each.currency].append(each)
+        self._start = start.held if start is not None else None
         self._of = {
-            currency: ([each.created for each in held], list(accumulate((each.net for each in held), initial=0)))
+            currency: (
+                [each.created for each in held],
+                list(accumulate((each.net for each in held), initial=self._first(currency))),
+            )
             for currency, held in nets.items()
         }
 
+    def _first(self, currency: str) -> int:
+        return self._start.get(currency, 0) if self._start is not None else 0
+
     def differences(self, reading: Reading) -> Iterator[Difference]:
-        for currency in sorted({*self._of, *reading.available, *reading.pending}):
-            created, sums = self._of.get(currency, ([], [0]))
+        for currency in sorted({*self._of, *reading.available, *reading.pending, *(self._start or ())}):
+            first_sum = self._first(currency)
+            created, sums = self._of.get(currency, ([], [first_sum]))
             first = bisect_right(created, reading.read_at - CLOCKS)
             last = bisect_right(created, reading.read_at + CLOCKS)
             if reading.holds(currency) not in (*sums[first : last + 1], sums[-1]):
-                staged = sums[bisect_right(created, reading.read_at)]
-                yield Difference(currency, reading.holds(currency), staged)
+                staged = sums[bisect_right(created, reading.read_at)] - first_sum
+                stated = first_sum if self._start is not None else None
+                yield Difference(currency, reading.holds(currency), staged, stated)
 
 
 # --- what is staged
@@ -249,11 +301,19 @@ def _seconds(spans: Multirange[datetime] | None) -> Iterator[tuple[int, int]]:
 
 
 def told(reading: Reading, difference: Difference, first: int | None) -> str:
-    """A difference as people read it; `first` is when the first balance transaction that is staged was created."""
+    """A difference as people read it; `first` is when the first balance transaction that counts was created."""
     begins = datetime.fromtimestamp(first, UTC).date() if first is not None else "never"
     moment = datetime.fromtimestamp(reading.read_at, UTC)
+    held = (
+        f"At {moment:%Y-%m-%d %H:%M:%S} UTC Stripe held {difference.held} {difference.currency.upper()} (minor units)"
+    )
+    if difference.stated is None:
+        return (
+            f"{held}, and the balance transactions that are staged, the first of {begins}, come to "
+            f"{difference.staged}: something is missing."
+        )
     return (
-        f"At {moment:%Y-%m-%d %H:%M:%S} UTC Stripe held {difference.held} {difference.currency.upper()} (minor units), "
-        f"and the balance transactions that are staged, the first of {begins}, come to {difference.staged}: something "
-        f"is missing."
+        f"{held}. The rules state that it held {difference.stated} as the balance date began, and the balance "
+        f"transactions that are staged since, the first of {begins}, come to {difference.staged}, together "
+        f"{difference.stated + difference.staged}: something is missing, or another amount was there."
     )

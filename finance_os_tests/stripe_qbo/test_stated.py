@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
 
+from finance_os.defs.export_tables import clearing_table
 from finance_os.evidence.businesses import ensure_connection
 from finance_os.evidence.database import Database
 from finance_os.evidence.exceptions import open_exceptions
@@ -16,7 +18,7 @@ from finance_os.readiness.gate import Gate
 from finance_os.sandbox.world import World
 from finance_os.stripe_qbo import export as exporting
 from finance_os.stripe_qbo import reconcile as money
-from finance_os.stripe_qbo import stated, stripe_evidence
+from finance_os.stripe_qbo import stated, stripe_balance, stripe_evidence
 from finance_os.stripe_qbo.export import NotExported
 from finance_os.stripe_qbo.parts import WHOLE
 from finance_os.stripe_qbo.rules import rules_of
@@ -120,11 +122,11 @@ def test_the_check_tells_it_until_it_is_put_right(staged: Database, served: Book
         assert told() == codes
 
 
-def plan(staged: Database, served: Books, monkeypatch: pytest.MonkeyPatch, days: int) -> exporting.Planned:
+def plan(staged: Database, served: Books, monkeypatch: pytest.MonkeyPatch, days: int, **more: Any) -> exporting.Planned:
     """Plan and keep by rules whose balance date lies so many days after the first."""
     for name, value in environment(served).items():
         monkeypatch.setenv(name, value)
-    chosen = {**RULES, "balance_date": str(START + timedelta(days=days))}
+    chosen = {**RULES, "balance_date": str(START + timedelta(days=days)), **more}
     export = exporting.export_of(staged, "acme", {"acme": chosen})
     assert export is not None
     return exporting.plan_and_keep(staged, export, run="test", gate_of=lambda _, name, __: Gate(name, ()))
@@ -154,3 +156,51 @@ def test_what_is_disproved_is_told_and_nothing_is_planned(
     assert plan(staged, served, monkeypatch, 0).plan.intents == ()
     told = {(each.code, each.severity) for each in open_exceptions(staged, "acme")}
     assert told == {("stripe_balance_differs", "critical")}
+
+
+# --- where the rules state what Stripe held as the balance date began
+
+
+def test_the_check_is_the_same_with_a_statement(
+    staged: Database, served: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {**RULES, "balance_date": str(START + timedelta(days=9))}
+    since = rules_of(chosen).since
+    moves = served.room.world.stripe.rows("balance_transaction")
+    before = sum(each.net for each in moves if each.created < since)
+    assert before
+    held = {"opening_stripe_balance": {"usd": f"{Decimal(before).scaleb(-2):.2f}"}}
+
+    def checked(more: dict[str, Any]) -> money.Clearing:
+        with staged.transaction() as connection:
+            stripe = stripe_evidence.load(connection, "acme")
+        with served.writer() as writer:
+            found = money.reconcile(staged, writer, "acme", rules_of({**chosen, **more}), stripe, WHOLE, [])
+        return found.clearing[0]
+
+    whole, begun = checked({}), checked(held)
+    assert begun == whole
+    assert begun.available is not None
+    monkeypatch.setattr(stripe_balance, "SETTLING", 10_000)
+    lately = checked(held)
+    assert (lately.available, lately.pending) == (None, None)
+    assert (lately.held, lately.in_transit) == (whole.held, whole.in_transit)
+    assert "not told apart before 2053-" in lately.why_whole
+    shown = clearing_table([replace(lately, in_books=lately.at_stripe)])
+    assert "agrees; available and pending are not told apart" in shown
+    assert checked({}) == whole
+
+
+def test_what_is_stated_wrongly_is_told_and_nothing_is_planned(
+    staged: Database, served: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    since = rules_of({**RULES, "balance_date": str(START + timedelta(days=9))}).since
+    moves = served.room.world.stripe.rows("balance_transaction")
+    before = sum(each.net for each in moves if each.created < since)
+    for minor, is_right in ((before + 1, False), (before, True)):
+        said = f"{Decimal(minor).scaleb(-2):.2f}"
+        planned = plan(staged, served, monkeypatch, 9, opening_stripe_balance={"usd": said})
+        assert bool(planned.plan.intents) is is_right
+        told = [each.detail for each in open_exceptions(staged, "acme") if each.code == "stripe_balance_differs"]
+        assert len(told) == (not is_right)
+        assert all(f'{{"usd":"{Decimal(before).scaleb(-2):.2f}"}}' in each for each in told)

@@ -10,7 +10,7 @@ from finance_os.evidence.businesses import Connection
 from finance_os.evidence.database import Database
 from finance_os.evidence.windows import Days
 from finance_os.stripe_qbo import stripe_balance, stripe_evidence
-from finance_os.stripe_qbo.stripe_balance import CLOCKS, Difference, Reading, fits, prove, split
+from finance_os.stripe_qbo.stripe_balance import CLOCKS, Difference, Reading, Start, fits, prove, split
 from finance_os.stripe_qbo.stripe_objects import BalanceTransaction
 from finance_os_tests.evidence.staged import page, record, stage
 from finance_os_tests.stripe_qbo.staged import stage_balance
@@ -94,6 +94,36 @@ def test_what_becomes_available_about_then_may_be_or_not(available: int, pending
         moved(500, T - DAY, T + DAY),
     ]
     assert fits(moves, Reading(T, {"usd": available}, {"usd": pending}), "usd") is fitting
+
+
+# --- where it is stated what was there at a start
+
+START = Start(T - 40 * DAY, {"usd": 500, "eur": -20})
+
+
+def test_with_a_start_only_what_came_since_counts() -> None:
+    moves = [moved(9_999, T - 41 * DAY), moved(300, T - 40 * DAY), moved(40, T - DAY, currency="jpy")]
+    assert prove(moves, [held(usd=800, eur=-20, jpy=40)], START.since, START).agrees
+    assert not prove(moves, [held(usd=800, eur=-20, jpy=40)], START.since).agrees
+    assert split(moves, T, START) == {"eur": (-20, 0), "jpy": (40, 0), "usd": (800, 0)}
+    wrong = prove(moves, [held(usd=801, jpy=40, gbp=1)], START.since, START)
+    assert wrong.differences == (
+        Difference("eur", 0, 0, -20),
+        Difference("gbp", 1, 0, 0),
+        Difference("usd", 801, 300, 500),
+    )
+    told = stripe_balance.told(held(usd=801), wrong.differences[-1], START.since)
+    assert told.startswith("At 2026-06-01 12:00:00 UTC Stripe held 801 USD (minor units). The rules state that it held")
+    assert "held 500 as the balance date began" in told
+    assert "come to 300, together 800" in told
+
+
+def test_what_was_there_at_a_start_is_available_once_it_has_settled() -> None:
+    moves = [moved(700, START.since - DAY, T), moved(200, T - 3 * DAY, T + 4 * DAY), moved(-100, T - 9 * DAY)]
+    assert START.settled == START.since + 32 * DAY
+    assert fits(moves, Reading(T, {"usd": 400}, {"usd": 200}), "usd", START)
+    assert not fits(moves, Reading(T, {"usd": 600}, {}), "usd", START)
+    assert not fits(moves, Reading(T, {"usd": 400}, {"usd": 200}), "usd")
 
 
 # --- what is staged

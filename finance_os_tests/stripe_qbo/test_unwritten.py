@@ -30,7 +30,7 @@ def lived(request: pytest.FixtureRequest) -> Iterator[tuple[Plan, Decimal, Compa
         plan = plan_of(stripe, realm.books(), rules())
         moving = [each for each in plan.intents if each.entity in MOVES_MONEY]
         assert any("ExchangeRate" in each.payload for each in moving)
-        yield plan, qbo_amount(balance_of(stripe)["usd"], "usd"), realm
+        yield plan, qbo_amount(balance_of(stripe, rules())["usd"], "usd"), realm
 
 
 def test_with_the_books_it_is_always_stripes_balance(lived: tuple[Plan, Decimal, Company]) -> None:

@@ -42,6 +42,7 @@ from finance_os.stripe_qbo.mapping.payments import payment_key
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
 from finance_os.stripe_qbo.mapping.reserved import Open, Reserved, taken
 from finance_os.stripe_qbo.mapping.sale_lines import sale_line
+from finance_os.stripe_qbo.mapping.unstaged import if_older, not_staged
 from finance_os.stripe_qbo.stripe_objects import CustomerBalanceTransaction, Invoice
 
 Owner = tuple[str, str]
@@ -90,7 +91,7 @@ class Balances:
         """Book one movement. Raises `NotBooked`."""
         invoice = self.drafts.stripe.invoice.get(moved.invoice or "")
         if moved.invoice is not None and invoice is None:
-            raise NotBooked("waits_for_another", f"Its invoice {moved.invoice} is not staged.", Severity.MEDIUM)
+            raise not_staged("Its invoice", "invoice", moved.invoice)
         match moved.type:
             case "adjustment" if moved.amount < 0:
                 self._goodwill(moved)
@@ -224,7 +225,11 @@ class Balances:
         parts, wanting = self.reserved.parts(self.pools[_owner(moved)], moved.amount, before)
         if wanting:
             self.drafts.waiting.add(moved.invoice)
-            raise NotBooked("credit_not_in_books", f"{wanting} of the credit that was used are in no credit memo.")
+            raise NotBooked(
+                "credit_not_in_books",
+                f"{wanting} of the credit that was used are in no credit memo."
+                + if_older(self.drafts, "it is a credit"),
+            )
         self._settle(moved, parts, {invoice_key(moved.invoice): moved.amount})
         self._used[moved.invoice] += [(_owner(moved), key, part) for key, part in parts.items()]
         if moved.invoice in self.drafts.open_amounts:

@@ -12,6 +12,7 @@ from finance_os.evidence.extraction import Severity
 from finance_os.stripe_qbo.mapping.drafts import Drafts
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
 from finance_os.stripe_qbo.mapping.sale_lines import sale_line, sale_lines
+from finance_os.stripe_qbo.mapping.unstaged import read_day
 from finance_os.stripe_qbo.stripe_objects import CreditNote
 
 
@@ -83,5 +84,10 @@ def _to_balance(drafts: Drafts, note: CreditNote) -> int:
         return 0
     moved = drafts.stripe.customer_balance_transaction.get(note.customer_balance_transaction)
     if moved is None:
-        raise NotBooked("waits_for_another", "Its customer balance transaction is not staged.", Severity.MEDIUM)
+        raise NotBooked(
+            "waits_for_another",
+            f"Its customer balance transaction {note.customer_balance_transaction} is not staged: read the day of both "
+            f"with {read_day(drafts.day(note.created))}.",
+            Severity.MEDIUM,
+        )
     return -moved.amount

@@ -15,7 +15,6 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from finance_os.evidence.extraction import Severity
 from finance_os.stripe_qbo.intent import LinkKey
 from finance_os.stripe_qbo.mapping import outside_credits
 from finance_os.stripe_qbo.mapping.balances import Balances
@@ -23,7 +22,7 @@ from finance_os.stripe_qbo.mapping.credited import dated, lines_of, parts_of
 from finance_os.stripe_qbo.mapping.customers import Customers
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of, short_number
 from finance_os.stripe_qbo.mapping.invoices import apply_credit, invoice_key, require_free
-from finance_os.stripe_qbo.mapping.refusals import NotBooked
+from finance_os.stripe_qbo.mapping.unstaged import not_staged
 from finance_os.stripe_qbo.stripe_objects import CreditNote
 
 
@@ -72,7 +71,7 @@ class Credits:
         if note.amount == parts.refunded:
             return
         if note.invoice not in self.drafts.stripe.invoice:
-            raise NotBooked("waits_for_another", f"Its invoice {note.invoice} is not staged.", Severity.MEDIUM)
+            raise not_staged("Its invoice", "invoice", note.invoice)
         common = {
             **self.drafts.in_currency(note.currency, self.drafts.day(moment)),
             "CustomerRef": self.customers.need(note.customer, note.currency, moment),

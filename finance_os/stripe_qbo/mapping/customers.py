@@ -20,6 +20,7 @@ from finance_os.stripe_qbo.books import Held
 from finance_os.stripe_qbo.intent import REFERENCE, LinkKey
 from finance_os.stripe_qbo.mapping.drafts import Draft, Drafts, Rank
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
+from finance_os.stripe_qbo.mapping.unstaged import not_staged
 from finance_os.stripe_qbo.stripe_objects import Customer
 
 MAX_NAME = 500
@@ -122,7 +123,7 @@ class Customers:
     def _make(self, key: LinkKey, customer: str, currency: str, moment: int) -> None:
         known = self._known(customer)
         if known is None:
-            raise NotBooked("customer_not_staged", f"Its customer {customer} is not staged.", Severity.MEDIUM)
+            raise not_staged("Its customer", "customer", customer, code="customer_not_staged")
         name = self._unique_name(known, currency)
         body = {"DisplayName": name, **self.drafts.in_currency(currency)}
         if known.email and "@" in known.email and "." in known.email and len(known.email) <= _MAX_EMAIL:

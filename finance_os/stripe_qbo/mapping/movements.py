@@ -143,8 +143,8 @@ def _takes_back(drafts: Drafts, moved: BalanceTransaction) -> bool:
     if moved.reporting_category != FAILED or moved.source is None:
         return False
     charge, brought = drafts.stripe.charge.get(moved.source), movement(drafts, moved.source, CHARGED)
-    if charge is None or brought is None or charge.status == "succeeded":
-        return False
+    if charge is None or brought is None or charge.status == "succeeded" or not drafts.is_ours(brought.created):
+        return False  # what it brought before the balance date is in clearing by the opening
     return brought.amount == -moved.amount
 
 

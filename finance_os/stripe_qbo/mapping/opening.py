@@ -29,6 +29,7 @@ from finance_os.stripe_qbo.mapping.drafts import Drafts, number_of, short_number
 from finance_os.stripe_qbo.mapping.invoices import finalized, invoice_key
 from finance_os.stripe_qbo.mapping.payouts import arrival, arrival_moment, payout_key
 from finance_os.stripe_qbo.mapping.refunds import refund_key
+from finance_os.stripe_qbo.mapping.unstaged import is_history
 from finance_os.stripe_qbo.stripe_objects import Invoice
 
 _NEAR = 1
@@ -189,14 +190,17 @@ def _adopt_money(drafts: Drafts, customers: Customers, books: "_Before") -> None
                 drafts.adopt(LinkKey("invoice_payment", payment.id, "payment"), "Payment", held)
     for refund in drafts.stripe.refund.values():
         moved = drafts.stripe.balance_transaction.get(refund.balance_transaction or "")
-        if moved is None or drafts.is_ours(moved.created):
+        if moved is None and (refund.balance_transaction is None or not is_history(drafts, refund.created)):
             continue
-        with drafts.booking(refund.id, moved.created):
+        left_at = moved.created if moved is not None else refund.created
+        if drafts.is_ours(left_at):
+            continue
+        with drafts.booking(refund.id, left_at):
             amount = qbo_amount(refund.amount, refund.currency)
             charge = drafts.stripe.charge.get(refund.charge or "")
             payer = charge.customer if charge is not None else None
             owner = customers.held(payer, refund.currency) if payer is not None else None
-            day = drafts.day(moved.created)
+            day = drafts.day(left_at)
             held = books.sale("RefundReceipt", None, amount, day, refund.currency, owner=owner, ending=refund.id)
             if held is not None:
                 drafts.adopt(refund_key(refund.id), "RefundReceipt", held)

@@ -4,15 +4,16 @@ Who kept the books by hand often parked Stripe's money elsewhere (Undeposited Fu
 lacks is raised; where the rules name the account that holds it, a journal entry on the balance date brings it over:
 Dr Stripe clearing, Cr that account. From then on clearing equals Stripe's balance by itself.
 
-Stripe's balance at the balance date is the sum of what moved it before, since the account's first day: that nothing of
-it is missing is proved first (`proved`), and where it is not, nothing is stated.
+Stripe's balance at the balance date is the sum of what moved it before, since the account's first day; or what the
+rules state, and then nothing of before is needed but the payouts that were on their way (`on_the_way`). That nothing is
+missing, and that what is stated was there, is proved first (`proved`), and where it is not, nothing is opened.
 
 The account's balance at the balance date is the sum of what payments, refund receipts, deposits and journal entries
 before it post to it. Transfers are not staged as evidence: a company that used them for payouts states the opening by
 hand and leaves the rule out.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -20,11 +21,16 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from finance_os.evidence.extraction import Severity
 from finance_os.stripe_qbo.books import Held
 from finance_os.stripe_qbo.intent import LinkKey
+from finance_os.stripe_qbo.mapping import on_the_way
 from finance_os.stripe_qbo.mapping.amounts import qbo_amount, stripe_minor
+from finance_os.stripe_qbo.mapping.deposits import arrival
 from finance_os.stripe_qbo.mapping.drafts import Drafts
-from finance_os.stripe_qbo.mapping.movements import journal
-from finance_os.stripe_qbo.mapping.payouts import arrival
+from finance_os.stripe_qbo.mapping.movements import PAYOUTS, journal
+from finance_os.stripe_qbo.mapping.proved import start_of
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
+from finance_os.stripe_qbo.rules import Rules
+from finance_os.stripe_qbo.stripe_evidence import StripeEvidence
+from finance_os.stripe_qbo.stripe_objects import BalanceTransaction
 
 _CENT = Decimal("0.01")
 _ENTITIES = ("Payment", "RefundReceipt", "Deposit", "JournalEntry")
@@ -41,12 +47,12 @@ class Clearing:
 
 def state(drafts: Drafts) -> tuple[Clearing, ...]:
     """Clearing by currency of the rules; what QuickBooks lacks is found, and booked where the rules name from where."""
-    at_stripe = _at_stripe(drafts)
+    held = at_stripe(drafts.stripe, drafts.rules)
     found: list[Clearing] = []
     for currency in sorted(drafts.rules.clearing):
         account = drafts.clearing(currency)["value"]
         in_books = stripe_minor(_in_books(drafts, account, currency), currency)
-        each = Clearing(currency, at_stripe.get(currency, 0), in_books)
+        each = Clearing(currency, held.get(currency, 0), in_books)
         found.append(each)
         if each.at_stripe != each.in_books:
             try:
@@ -83,18 +89,26 @@ def _settle(drafts: Drafts, clearing: Clearing) -> None:
     )
 
 
-def _at_stripe(drafts: Drafts) -> Mapping[str, int]:
-    """Stripe's balance at the start by currency, with the payouts that had left and not arrived."""
-    found: dict[str, int] = defaultdict(int)
-    for moved in drafts.stripe.balance_transaction.values():
-        if drafts.is_ours(moved.created):
-            continue
-        is_payout = moved.reporting_category in ("payout", "payout_reversal")
-        found[moved.currency] += -moved.fee if is_payout else moved.net
-    for payout in drafts.stripe.payout.values():
-        if payout.status == "paid" and arrival(payout) < drafts.rules.balance_date:
+def at_stripe(stripe: StripeEvidence, rules: Rules) -> Mapping[str, int]:
+    """Stripe's balance at the start by currency, with the payouts that had left and not arrived, in minor units."""
+    start, found = start_of(rules), Counter[str]()
+    if start is not None:
+        found.update(start.held)
+        found.update(on_the_way.at_start(stripe, rules))
+        return found
+    since = rules.since
+    for moved in stripe.balance_transaction.values():
+        if moved.created < since:
+            found[moved.currency] += brought(moved)
+    for payout in stripe.payout.values():
+        if payout.status == "paid" and arrival(payout) < rules.balance_date:
             found[payout.currency] -= payout.amount
     return found
+
+
+def brought(moved: BalanceTransaction) -> int:
+    """What a balance transaction brings to clearing, which payouts leave when they arrive: of these only the fee."""
+    return -moved.fee if moved.reporting_category in PAYOUTS else moved.net
 
 
 def _in_books(drafts: Drafts, account: str, currency: str) -> Decimal:

@@ -12,6 +12,8 @@
 - What such a payment turns out to have paid, once its invoice payments are staged, is applied from it: it was booked
   once, and no second payment is made beside it.
 - A bank debit that is pending may still fail, and pays no invoice until it has succeeded: it is told, not booked.
+- A bank debit that was in Stripe's balance before the balance date, and paid its invoice after it, is in clearing by
+  the opening: a payment that someone entered against the invoice is adopted, and without one it is told.
 - A charge without an invoice that has no customer either is booked to the rules' guest customer, or not at all.
 - Paid outside of Stripe, and only recorded there (a payment record, https://docs.stripe.com/api/payment-record): Dr the
   rules' account for that, such as Undeposited Funds, where QuickBooks keeps what was received until it is matched with
@@ -23,12 +25,14 @@
 from typing import TYPE_CHECKING
 
 from finance_os.evidence.extraction import Severity
+from finance_os.stripe_qbo.books import Held
 from finance_os.stripe_qbo.intent import LinkKey
 from finance_os.stripe_qbo.mapping.amounts import at_rate, qbo_amount, rate_between
 from finance_os.stripe_qbo.mapping.customers import Customers
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of
 from finance_os.stripe_qbo.mapping.invoices import invoice_key, linked
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
+from finance_os.stripe_qbo.mapping.unstaged import if_older, is_history, not_staged
 from finance_os.stripe_qbo.stripe_objects import BalanceTransaction, Charge, InvoicePayment
 
 if TYPE_CHECKING:
@@ -60,6 +64,8 @@ def book(drafts: Drafts, customers: Customers, balances: "Balances") -> None:
         if charge.status != "succeeded":
             continue
         paid = _paid_by(drafts, charge)
+        if moved is None and is_history(drafts, charge.created):
+            continue
         if moved is None:
             for each in paid:
                 drafts.waiting.add(each.invoice)
@@ -74,17 +80,50 @@ def book(drafts: Drafts, customers: Customers, balances: "Balances") -> None:
         elif drafts.is_ours(moved.created):
             with drafts.booking(charge.id, moved.created):
                 _book(drafts, customers, balances, charge, moved, paid)
+        else:
+            _adopt_paid_since(drafts, balances, paid)
+
+
+def _adopt_paid_since(drafts: Drafts, balances: "Balances", paid: list[InvoicePayment]) -> None:
+    """What was paid since the balance date with money that Stripe's balance held before."""
+    for each in paid:
+        paid_at, key = each.status_transitions.paid_at, payment_key(each.id)
+        if paid_at is None or not drafts.is_ours(paid_at) or key in drafts.adoptions:
+            continue
+        with drafts.booking(each.id, paid_at):
+            held = _entered_by_hand(drafts, each)
+            if held is None:
+                drafts.waiting.add(each.invoice)
+                amount = qbo_amount(each.amount_paid or 0, each.currency)
+                raise NotBooked(
+                    "payment_of_money_from_before",
+                    f"{amount} {each.currency.upper()} were in Stripe's balance before the balance date, and so are in "
+                    "clearing by the opening: enter the payment in QuickBooks against its invoice, out of the account "
+                    "that the opening came from.",
+                    Severity.MEDIUM,
+                )
+            drafts.adopt(key, "Payment", held)
+            settled_by(drafts, balances, each)
+
+
+def _entered_by_hand(drafts: Drafts, payment: InvoicePayment) -> Held | None:
+    """A payment of this amount that someone entered in QuickBooks against the invoice, and that stands for no other."""
+    entered = drafts.books.paid_by_hand.get(drafts.qbo_id(invoice_key(payment.invoice)) or "")
+    if not entered:
+        return None
+    adopted = {each.qbo_id for each in drafts.adoptions.values() if each.entity == "Payment"}
+    amount = qbo_amount(payment.amount_paid or 0, payment.currency)
+    return next((each for each in entered if each.total_amt == amount and each.id not in adopted), None)
 
 
 def book_outside(drafts: Drafts, customers: Customers, balances: "Balances") -> None:
     """Book what was paid outside of Stripe from the balance date on."""
-    adopted: set[str] = {each.qbo_id for each in drafts.adoptions.values() if each.entity == "Payment"}
     for each in drafts.stripe.invoice_payment.values():
         paid_at = each.status_transitions.paid_at
         if each.payment.type == RECORDED and each.status == "paid" and paid_at is not None and drafts.is_ours(paid_at):
             with drafts.booking(each.id, paid_at):
                 try:
-                    _outside(drafts, customers, balances, each, paid_at, adopted)
+                    _outside(drafts, customers, balances, each, paid_at)
                 except NotBooked:
                     drafts.waiting.add(each.invoice)
                     raise
@@ -96,16 +135,13 @@ def _outside(
     balances: "Balances",
     payment: InvoicePayment,
     moment: int,
-    adopted: set[str],
 ) -> None:
     invoice, key = drafts.stripe.invoice.get(payment.invoice), payment_key(payment.id)
     if invoice is None or invoice.customer is None:
-        raise NotBooked("waits_for_another", f"Its invoice {payment.invoice} is not staged.", Severity.MEDIUM)
+        raise not_staged("Its invoice", "invoice", payment.invoice)
     amount, day = qbo_amount(payment.amount_paid or 0, payment.currency), drafts.day(moment)
-    entered = drafts.books.paid_by_hand.get(drafts.qbo_id(invoice_key(invoice.id)) or "", ())
-    held = next((each for each in entered if each.total_amt == amount and each.id not in adopted), None)
+    held = _entered_by_hand(drafts, payment)
     if held is not None and not drafts.was_booked(key):
-        adopted.add(held.id)
         drafts.adopt(key, "Payment", held)
         settled_by(drafts, balances, payment)
         return
@@ -171,7 +207,7 @@ def _book(
         for each in paid:
             invoice = drafts.stripe.invoice.get(each.invoice)
             if invoice is None or invoice.customer is None:
-                raise NotBooked("waits_for_another", f"Its invoice {each.invoice} is not staged.", Severity.MEDIUM)
+                raise not_staged("Its invoice", "invoice", each.invoice)
             key = payment_key(each.id)
             settles = settled_by(drafts, balances, each)
             if drafts.was_booked(once) and not drafts.was_booked(key):
@@ -249,7 +285,7 @@ def _unapplied(
         charge.id,
         drafts.day(moved.created),
         f"{minor} {charge.currency.upper()} (minor units) of it pay no invoice: booked as a payment that is not "
-        "applied, for the accountant to decide about.",
+        f"applied, for the accountant to decide about.{if_older(drafts, 'it paid an invoice')}",
     )
 
 

@@ -22,6 +22,7 @@ from finance_os.stripe_qbo.mapping.customers import Customers
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
 from finance_os.stripe_qbo.mapping.sale_lines import sale_line, sale_lines
+from finance_os.stripe_qbo.mapping.unstaged import is_history, not_staged
 from finance_os.stripe_qbo.stripe_objects import BalanceTransaction, CreditNote, Refund
 
 
@@ -41,6 +42,8 @@ def book(drafts: Drafts, customers: Customers) -> None:
         if refund.balance_transaction is None:
             continue
         moved = drafts.stripe.balance_transaction.get(refund.balance_transaction)
+        if moved is None and is_history(drafts, refund.created):
+            continue
         if moved is None:
             drafts.find(
                 "refund_waits",
@@ -69,7 +72,7 @@ def _book(drafts: Drafts, customers: Customers, refund: Refund, moved: BalanceTr
             raise NotBooked("refund_differs_from_movement", "Its amount is not that of its balance transaction.")
     charge = drafts.stripe.charge.get(refund.charge or "")
     if charge is None and refund.charge is not None:
-        raise NotBooked("waits_for_another", f"Its charge {refund.charge} is not staged.", Severity.MEDIUM)
+        raise not_staged("Its charge", "charge", refund.charge)
     note = drafts.stripe.note_of_refund.get(refund.id)
     payload = {
         "DocNumber": number_of(refund.id),
@@ -99,7 +102,7 @@ def turned_round(drafts: Drafts, moved: BalanceTransaction) -> list[tuple[dict[s
     """
     refund = drafts.stripe.refund.get(moved.source or "")
     if refund is None:
-        raise NotBooked("waits_for_another", f"Its refund {moved.source} is not staged.", Severity.MEDIUM)
+        raise not_staged("Its refund", "refund", moved.source or "")
     paid = drafts.stripe.balance_transaction.get(refund.balance_transaction or "")
     if paid is not None and drafts.is_ours(paid.created):
         drafts.need(refund_key(refund.id))

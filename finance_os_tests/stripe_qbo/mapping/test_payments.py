@@ -1,8 +1,12 @@
 """Payments: gross into clearing on the day of the balance transaction, applied to what they paid, foreign ones too."""
 
+from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import pytest
+
+from finance_os.stripe_qbo.mapping.payments import payment_key
 
 from .made import Made, at, codes
 from .worlds import Company, rules
@@ -256,6 +260,38 @@ def test_a_bank_debit_that_fails_leaves_nothing_but_its_fee(realm: Company) -> N
     assert not plan.findings
     assert realm.balance("Stripe Clearing") == -4
     assert [each["Balance"] for each in realm.all("Invoice")] == [10]
+
+
+def test_a_bank_debit_from_before_the_balance_date_is_in_clearing_by_the_opening(realm: Company) -> None:
+    chosen = rules(balance_date=date(2026, 6, 5), opening_account="Undeposited Funds")
+    made = Made()
+    customer = made.customer()
+    invoice = made.invoice(customer, 1_000, when=at(6))
+    payment = made.pay(invoice, 1_000, made.charge(customer, 1_000, when=at(3)), when=at(7))
+    plan = made.posted(realm, chosen)
+    assert [(each.code, each.subject) for each in plan.findings] == [("payment_of_money_from_before", payment)]
+    assert realm.balance("Stripe Clearing") == 10
+    [form] = realm.all("Invoice")
+    line = {"Amount": 10, "LinkedTxn": [{"TxnId": form["Id"], "TxnType": "Invoice"}]}
+    by_hand = realm.client.write("Payment", {"CustomerRef": form["CustomerRef"], "TotalAmt": 10, "Line": [line]})
+    plan = made.plan(realm.books(), chosen)
+    assert plan.findings == ()
+    assert plan.adoptions[payment_key(payment)].qbo_id == by_hand["Id"]
+    assert realm.balance("Stripe Clearing") == 10
+
+
+def test_a_bank_debit_from_before_the_balance_date_that_fails_after_it_is_raised(realm: Company) -> None:
+    """The opening has it in clearing, out of an account of which only the accountant knows what stands there for it."""
+    realm.client.write("Account", {"Name": "Bounced", "AccountType": "Other Current Asset"})
+    made = Made()
+    charge = made.charge(made.customer(), 1_000, when=at(3), status="failed")
+    back = made.moved("charge_failure", -1_000, source=charge, when=at(8), type="payment_failure_refund")
+    chosen: dict[str, Any] = {"balance_date": date(2026, 6, 5), "opening_account": "Undeposited Funds"}
+    plan = made.plan(realm.books(), rules(**chosen))
+    assert [(each.code, each.subject) for each in plan.findings] == [("balance_transaction_unknown", back)]
+    plan = made.posted(realm, rules(**chosen, movements={"charge_failure": "Bounced"}))
+    assert plan.findings == ()
+    assert (realm.balance("Stripe Clearing"), realm.balance("Bounced")) == (0, 10)
 
 
 def test_a_balance_in_another_currency_has_its_own_clearing(realm: Company) -> None:
