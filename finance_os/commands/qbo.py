@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from finance_os.commands.opened import console, errors, opened_database, require_business
+from finance_os.commands.progress import shown
 from finance_os.settings import Settings
 
 app = typer.Typer(help="Stripe → QuickBooks: plan, apply, verify.", no_args_is_help=True)
@@ -49,7 +50,7 @@ def plan(
                 with snapshot(database) as seen:
                     unread = completeness.unproven(seen, business_id, realm)
                     if unread and not dry_run:
-                        raise BooksNotRead(f"Nothing was kept.\n{completeness.told(unread)}")
+                        raise LookupError(f"Nothing was kept.\n{completeness.told(unread)}")
                     booked = states.booked(seen, business_id, realm)
                     found = planning.look(seen, business_id, realm)
                     proved.require(found.stripe, understood)
@@ -62,7 +63,9 @@ def plan(
                     )
                 except store.PayloadConflict as raised:
                     conflict, put = raised, raised.put
-        except (BooksNotRead, BadRules) as error:
+        except BooksNotRead as error:
+            raise LookupError(f"{error.code}: {error}") from error
+        except BadRules as error:
             raise LookupError(str(error)) from error
     for change in put.changes[:_SHOWN]:
         console.print(str(change), markup=False, soft_wrap=True)
@@ -103,7 +106,18 @@ def apply(
         if retry:
             again = states.retry(database, business_id, writer.realm)
             console.print(f"{again:,} intents are planned again.")
-        result = applied(database, writer, business_id, writer.realm, limit=limit, workers=workers)
+        total = states.to_write(database, business_id, writer.realm)
+        with shown(f"{business_id} → {writer.realm}", min(total, limit or total)) as seen:
+            result = applied(
+                database,
+                writer,
+                business_id,
+                writer.realm,
+                limit=limit,
+                workers=workers,
+                told=seen.tried,
+                waiting=seen.waiting(),
+            )
     sent = sum(result.requests.values())
     ended = ", ".join(f"{count:,} {each.value}" for each, count in sorted(result.ended.items())) or "nothing to do"
     console.print(f"{business_id}, realm {writer.realm}: {ended}; {sent:,} requests.", markup=False, soft_wrap=True)
@@ -161,7 +175,7 @@ def reconcile(business: _Business = None) -> None:
                 booked = states.booked(seen, business_id, export.realm)
                 held = planning.look(seen, business_id, export.realm)
         except BooksNotRead as error:
-            raise LookupError(str(error)) from error
+            raise LookupError(f"{error.code}: {error}") from error
         stripe = held.stripe
         intents = planning.plan_of(stripe, held.books, export.rules, booked, held.bank, held.written).intents
         found = money.reconcile(database, writer, business_id, export.rules, stripe, WHOLE, intents)
@@ -186,6 +200,8 @@ def reconcile(business: _Business = None) -> None:
     console.print(table)
     for each in uncompared:
         console.print(f"clearing {each.currency} was not compared: {each.why}", markup=False, soft_wrap=True)
+    for each in (one for one in found.clearing if one.why_whole):
+        console.print(f"available and pending {each.currency} {each.why_whole}.", markup=False, soft_wrap=True)
     console.print(f"{found.payouts:,} payouts equal their deposits.")
     wrong = [*found.findings, *differing]
     for finding in wrong[:_SHOWN]:
@@ -206,13 +222,17 @@ def _amounts(at_stripe: Any, in_books: Any) -> tuple[str, str, str]:
 
 @app.command()
 def status(business: _Business = None) -> None:
-    """Show how far the export is: intents by state, links, the policy, and what was found to be wrong."""
+    """Show how far the export is: intents by state, links, the policy, every reason why no more is planned or written,
+    and what was found to be wrong."""
     from finance_os.evidence.exceptions import open_exceptions
+    from finance_os.readiness.gate import explain
     from finance_os.readiness.policies import QBO_EXPORT, policy_state
-    from finance_os.stripe_qbo import completeness, findings, states
+    from finance_os.stripe_qbo import findings, states
+    from finance_os.stripe_qbo.export import told_once
+    from finance_os.stripe_qbo.reasons import reasons
 
     with _opened(business) as (database, business_id):
-        unread = completeness.of_every_realm(database, business_id)
+        why = reasons(database, business_id, Settings().qbo_rules)
         counts = states.counts(database, business_id)
         links = database.fetch(
             """
@@ -231,8 +251,10 @@ def status(business: _Business = None) -> None:
     for row in links:
         console.print(f"realm {row['realm']}: {row['count']:,} links {row['origin']}, {row['verified']:,} verified")
     console.print(f"policy {QBO_EXPORT.key}: {policy.status}", markup=False)
-    if unread:
-        console.print(completeness.told(unread), markup=False, soft_wrap=True)
+    until = f"after {why.planned_through} " if why.planned_through else ""
+    for blockers, what in ((why.plan, f"Nothing {until}is planned"), (why.writes, "Not everything is written")):
+        if blockers:
+            console.print(f"{what}:\n{explain(told_once(blockers))}", markup=False, soft_wrap=True)
     for each in wrong[:_SHOWN]:
         console.print(
             f"{each.severity.value}: {each.code}: {each.subject}: {each.detail}", markup=False, soft_wrap=True
@@ -273,21 +295,16 @@ def _writing(business: str | None) -> Iterator[tuple[Any, str, Any]]:
 
 def _require_open_gate(database: Any, business_id: str) -> None:
     """Nothing is written while a checkpoint is not current or something that QuickBooks holds may be unknown, nor, of a
-    business with rules, while a day that its plan rests on is not proved. `LookupError` with the blockers."""
+    business with rules, while something keeps it from being planned anew. `LookupError` with the blockers."""
     from finance_os.evidence.snapshot import snapshot
-    from finance_os.readiness import gate
-    from finance_os.stripe_qbo import completeness
-    from finance_os.stripe_qbo import export as exporting
+    from finance_os.readiness.gate import explain
+    from finance_os.stripe_qbo import reasons
+    from finance_os.stripe_qbo.export import told_once
 
     with snapshot(database) as seen:
-        export = exporting.export_of(seen, business_id, Settings().qbo_rules)
-        if export:
-            blockers = exporting.judge(seen, export)
-        else:
-            unread = completeness.of_every_realm(seen, business_id)
-            blockers = [*gate.gate(seen, business_id, []).blockers, *unread]
+        blockers = reasons.of_plan(seen, business_id, Settings().qbo_rules)
     if blockers:
-        told = gate.explain(exporting.told_once(blockers))
+        told = explain(told_once(blockers))
         raise LookupError(f"The gate is shut, and nothing was sent:\n{told}")
 
 

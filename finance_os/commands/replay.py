@@ -9,12 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from finance_os.commands.opened import console, errors, opened_database, require_business
+from finance_os.commands.progress import shown
 from finance_os.settings import Settings
 
 _FORMATS = ["%Y-%m-%d"]
 _SHOWN = 20
-_EVERY = 50
-"""Where there is no terminal, a line is printed whenever so many intents have been tried."""
 
 
 def replay(
@@ -183,28 +182,14 @@ def _write(
     database: Any, client: Any, planned: Any, part: Any, plan: Callable[[], Any], workers: int
 ) -> tuple[Any, list[str]]:
     """Write the part, showing how far it is; the plan as it was kept last, and what is left of the part."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from finance_os.stripe_qbo import catching_up
     from finance_os.stripe_qbo import export as exporting
-    from finance_os.stripe_qbo.holding import Ended
 
     total = sum(exporting.left_of(database, planned.export, part).values())
-    tried = 0
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"{planned.export.business_id} → {planned.export.realm}", total=total)
-
-        def told(_: Any, ended: Any) -> None:
-            nonlocal tried
-            if ended in (Ended.WAITING, Ended.BUSY):
-                return
-            tried += 1
-            progress.advance(task)
-            if not console.is_terminal and (tried % _EVERY == 0 or tried == total):
-                console.print(f"{tried:,} of {total:,}")
-
-        planned, applied = catching_up.write(database, client, planned, part, plan, workers=workers, told=told)
+    with shown(f"{planned.export.business_id} → {planned.export.realm}", total) as run:
+        planned, applied = catching_up.write(
+            database, client, planned, part, plan, workers=workers, told=run.tried, waiting=run.waiting()
+        )
     counts = ", ".join(f"{count:,} {each.value}" for each, count in sorted(applied.ended.items())) or "nothing to write"
     console.print(f"{counts}; {sum(applied.requests.values()):,} requests.", markup=False, soft_wrap=True)
     said = []

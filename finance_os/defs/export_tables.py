@@ -96,7 +96,8 @@ def _compared(clearing: Clearing) -> str:
     if clearing.in_books is None:
         return f"not compared: {clearing.why}"
     left = f", with {clearing.unwritten:,f} of {clearing.writes:,} writes that are not written yet"
-    return ("differs" if clearing.differs else "agrees") + (left if clearing.writes else "")
+    whole = f"; available and pending {clearing.why_whole}" if clearing.why_whole else ""
+    return ("differs" if clearing.differs else "agrees") + (left if clearing.writes else "") + whole
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) -> str:

@@ -15,9 +15,10 @@ from typing import Any
 import msgspec
 
 from finance_os.evidence.database import DatabaseConnection
+from finance_os.stripe_qbo import realms
 from finance_os.stripe_qbo.intent import LinkKey
+from finance_os.stripe_qbo.realms import SYSTEM
 
-SYSTEM = "quickbooks"
 MARK = "stripe:"
 """What the marker of everything that the export makes begins with; the rest is the key of its link."""
 
@@ -286,24 +287,30 @@ def _by_id(each: Held) -> tuple[int, str]:
 
 
 class BooksNotRead(RuntimeError):
-    """A realm that no QuickBooks connection of the business has been read from."""
+    """A realm that no QuickBooks connection of the business has been read from. `code` is machine-readable."""
+
+    code = "books_not_read"
+
+
+class BooksOfSeveralCompanies(BooksNotRead):
+    """What is staged of a realm may be another company's: nothing of it is loaded."""
+
+    code = realms.SEVERAL
 
 
 def load(connection: DatabaseConnection, business_id: str, realm: str) -> Books:
-    """What is staged of a realm, within the caller's transaction. Raises `BooksNotRead`."""
-    row = connection.execute(
-        """
-        SELECT connection_id FROM finance_os.raw_record_heads
-        WHERE business_id = %s AND source_system = %s AND object_type = 'quickbooks_company_info'
-          AND source_id = %s AND NOT removed
-        """,
-        (business_id, SYSTEM, realm),
-    ).fetchone()
-    if row is None:
+    """What is staged of a realm and of no other, within the caller's transaction.
+
+    Raises `BooksNotRead`, and `BooksOfSeveralCompanies` where nobody can tell which objects are the realm's.
+    """
+    if mixed := realms.several(connection, business_id, realm, list(OBJECT_TYPES.values())):
+        raise BooksOfSeveralCompanies(mixed.remedy)
+    connection_id = realms.connection_of(connection, business_id, realm)
+    if connection_id is None:
         raise BooksNotRead(f"No evidence of QuickBooks company {realm} is staged: run its quickbooks assets first.")
     books = books_of(
         {
-            entity: _heads(connection, business_id, row["connection_id"], object_type)
+            entity: _heads(connection, business_id, connection_id, object_type)
             for entity, object_type in OBJECT_TYPES.items()
         }
     )

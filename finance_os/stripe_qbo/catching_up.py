@@ -16,6 +16,7 @@ from finance_os.stripe_qbo.export import NotExported, Planned
 from finance_os.stripe_qbo.holding import Ended
 from finance_os.stripe_qbo.kept import Kept
 from finance_os.stripe_qbo.parts import Part
+from finance_os.stripe_qbo.waiting import Waiting
 
 UPDATE_WAITS = "update_waits"
 """The finding of a plan that an update waits for an answer. Its subject is the link key."""
@@ -30,6 +31,7 @@ def write(
     *,
     workers: int = 1,
     told: Callable[[Kept, Ended], None] | None = None,
+    waiting: Waiting | None = None,
 ) -> tuple[Planned, Applied]:
     """Write a part of what was planned, once more after `plan_again` where updates waited and need not wait now.
 
@@ -37,14 +39,15 @@ def write(
     gate is shut by then, the first plan stands: evidence has moved meanwhile, and another run is asked for. Raises as
     `plan_again` and `export.apply_part` do.
     """
-    applied = exporting.apply_part(database, client, planned, part, workers=workers, told=told)
+    applied = exporting.apply_part(database, client, planned, part, workers=workers, told=told, waiting=waiting)
     if applied.gated or applied.stopped or not _can_go_on(database, planned):
         return planned, applied
     try:
         again = plan_again()
     except NotExported:
         return planned, applied
-    later = exporting.apply_part(database, client, again, part, workers=workers, told=told)
+    later_waiting = waiting.again() if waiting is not None else None
+    later = exporting.apply_part(database, client, again, part, workers=workers, told=told, waiting=later_waiting)
     return replace(again, put=planned.put.then(again.put)), applied.then(later)
 
 

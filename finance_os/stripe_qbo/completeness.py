@@ -18,6 +18,8 @@ changed by the import, whatever its TxnDate. Where anything staged says of itsel
 CompanyStartDate, documented to be the same but shown as a date without a zone, is taken where there is no CreateTime.
 https://developer.intuit.com/app/developer/qbo/docs/api/accounting/all-entities/companyinfo
 
+A read of another company proves nothing; where objects of one are staged among these books, nothing does (`realms`).
+
 Not proved here: that what was deleted is known to be deleted, for QuickBooks tells that for 30 days only. Such an
 object is adopted and found missing when it is verified; it is not booked twice.
 """
@@ -33,7 +35,8 @@ from finance_os.evidence.canonical import evidence_hash
 from finance_os.evidence.database import Database
 from finance_os.evidence.windows import Days, day_of, start_of_day
 from finance_os.readiness.gate import Blocker, explain
-from finance_os.sources.quickbooks.objects import OBJECTS, Way
+from finance_os.sources.quickbooks.objects import OBJECTS, Way, company_path
+from finance_os.stripe_qbo import realms
 from finance_os.stripe_qbo.books import OBJECT_TYPES, SYSTEM
 
 NOT_FROM_FIRST_DAY = "books_not_read_from_first_day"
@@ -48,7 +51,7 @@ NEVER_READ = "books_never_read"
 FIRST_DAY_UNKNOWN = "books_first_day_unknown"
 """CompanyInfo as it is staged does not say when the company was made."""
 
-CODES = frozenset({NOT_FROM_FIRST_DAY, CHANGED_SINCE, NEVER_READ, FIRST_DAY_UNKNOWN})
+CODES = frozenset({NOT_FROM_FIRST_DAY, CHANGED_SINCE, NEVER_READ, FIRST_DAY_UNKNOWN, realms.SEVERAL})
 
 _BEGINS_WITHIN = timedelta(minutes=15)
 """A read whose window ended no longer before it began went up to its present: windows are cut off when planned."""
@@ -100,11 +103,16 @@ def synced_at(database: Database, business_id: str) -> datetime:
 
 
 def unproven(database: Database, business_id: str, realm: str) -> list[Blocker]:
-    """Why it is not proved that everything that a company holds is staged; nothing where it is.
+    """Why it is not proved that everything that a company holds is staged, and nothing of another one; nothing where
+    it is.
 
     Nothing too of a company that is not staged at all: of that one no plan is made (`books.BooksNotRead`). A blocker's
     day is the first one that is missing.
     """
+    with database.transaction() as connection:
+        mixed = realms.several(connection, business_id, realm, list(OBJECT_TYPES.values()))
+    if mixed is not None:
+        return [mixed]  # which days of whose books were read, nobody can tell either
     proof = proof_of(database, business_id, realm)
     if proof is None:
         return []
@@ -160,8 +168,8 @@ def proof_of(database: Database, business_id: str, realm: str) -> Proof | None:
     if begun is None:
         return Proof(zone, today, None, until)
     found = [
-        *_unread(database, business_id, connection_id, begun, until, zone),
-        *_never_read(database, business_id, connection_id),
+        *_unread(database, business_id, connection_id, realm, begun, until, zone),
+        *_never_read(database, business_id, connection_id, realm),
     ]
     return Proof(zone, today, begun, until, tuple(found))
 
@@ -198,11 +206,18 @@ def _begun(database: Database, business_id: str, connection_id: int, made: datet
 
 
 def _unread(
-    database: Database, business_id: str, connection_id: int, begun: datetime, until: datetime, zone: ZoneInfo
+    database: Database,
+    business_id: str,
+    connection_id: int,
+    realm: str,
+    begun: datetime,
+    until: datetime,
+    zone: ZoneInfo,
 ) -> list[Unread]:
     """The days on which something was not read, of each object type that is read by its changes.
 
-    By windows rather than days: so it makes no difference in which time zone days were read.
+    By windows rather than days: so it makes no difference in which time zone days were read. A read of another company,
+    which came to nothing, is none.
     """
     if begun >= until:
         return []
@@ -216,6 +231,7 @@ def _unread(
             WHERE business_id = %(business_id)s AND source_system = %(system)s AND object_type = ANY (%(types)s)
               AND connection_id = %(connection_id)s AND reaches_to IS NOT NULL
               AND kind = 'window' AND status = 'succeeded' AND window_start < reaches_to
+              AND coalesce(query_name, %(company)s) = %(company)s
         ), needed AS (
             SELECT tstzmultirange(tstzrange(%(begun)s, %(until)s)) AS span
         )
@@ -230,6 +246,7 @@ def _unread(
             "system": SYSTEM,
             "types": list(CHANGING),
             "connection_id": connection_id,
+            "company": company_path(realm),
             "begins_within": _BEGINS_WITHIN,
             "begun": begun,
             "until": until,
@@ -259,7 +276,7 @@ def _days(gaps: Multirange[datetime], zone: ZoneInfo) -> tuple[Days, ...]:
     return tuple(found)
 
 
-def _never_read(database: Database, business_id: str, connection_id: int) -> list[Unread]:
+def _never_read(database: Database, business_id: str, connection_id: int, realm: str) -> list[Unread]:
     rows = database.fetch(
         """
         SELECT object_type FROM unnest(%(types)s::text[]) AS wanted (object_type)
@@ -267,9 +284,16 @@ def _never_read(database: Database, business_id: str, connection_id: int) -> lis
             SELECT FROM finance_os.source_sync_runs AS run
             WHERE run.business_id = %(business_id)s AND run.source_system = %(system)s
               AND run.object_type = wanted.object_type AND run.connection_id = %(connection_id)s
-              AND run.reaches_to IS NOT NULL AND run.status = 'succeeded')
+              AND run.reaches_to IS NOT NULL AND run.status = 'succeeded'
+              AND coalesce(run.query_name, %(company)s) = %(company)s)
         """,
-        {"business_id": business_id, "system": SYSTEM, "types": list(WHOLE), "connection_id": connection_id},
+        {
+            "business_id": business_id,
+            "system": SYSTEM,
+            "types": list(WHOLE),
+            "connection_id": connection_id,
+            "company": company_path(realm),
+        },
     )
     lacking = {row["object_type"] for row in rows}
     return [Unread(NEVER_READ, each, ()) for each in WHOLE if each in lacking]

@@ -19,7 +19,8 @@ from datetime import datetime
 
 from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import Finding, Severity
-from finance_os.stripe_qbo import findings
+from finance_os.sources.quickbooks.objects import company_path
+from finance_os.stripe_qbo import findings, realms
 from finance_os.stripe_qbo.books import OBJECT_TYPES, SYSTEM
 from finance_os.stripe_qbo.intent import RAIL, LinkKey
 from finance_os.stripe_qbo.parts import Part
@@ -62,22 +63,24 @@ def linked_in(
 def moved(database: Database, business_id: str, realm: str) -> list[LinkKey]:
     """The keys of the links whose object is to be read again, in their order.
 
-    Nothing of a realm that is not staged. What another connection has staged under the same ID says nothing of it.
+    Nothing of a realm that is not staged. What another connection has staged under the same ID says nothing of it, nor
+    does a read of another company.
     """
+    with database.transaction() as connection:
+        connection_id = realms.connection_of(connection, business_id, realm)
+    if connection_id is None:
+        return []
     rows = database.fetch(
         """
-        WITH company AS (
-            SELECT connection_id FROM finance_os.raw_record_heads
-            WHERE business_id = %(business_id)s AND source_system = %(system)s
-              AND object_type = 'quickbooks_company_info' AND source_id = %(realm)s AND NOT removed
-        ), staged AS MATERIALIZED (
-            SELECT type.entity, type.object_type, company.connection_id, (
+        WITH staged AS MATERIALIZED (
+            SELECT type.entity, type.object_type, %(connection_id)s::bigint AS connection_id, (
                        SELECT max(least(run.started_at, run.window_end)) FROM finance_os.source_sync_runs AS run
                        WHERE run.business_id = %(business_id)s AND run.source_system = %(system)s
-                         AND run.object_type = type.object_type AND run.connection_id = company.connection_id
+                         AND run.object_type = type.object_type AND run.connection_id = %(connection_id)s
                          AND run.status = 'succeeded' AND run.kind IN ('window', 'snapshot')
+                         AND coalesce(run.query_name, %(company)s) = %(company)s
                    ) AS until
-            FROM company CROSS JOIN unnest(%(entities)s::text[], %(types)s::text[]) AS type (entity, object_type)
+            FROM unnest(%(entities)s::text[], %(types)s::text[]) AS type (entity, object_type)
         ), missing AS MATERIALIZED (
             SELECT DISTINCT subject AS key FROM finance_os.finance_exceptions
             WHERE business_id = %(business_id)s AND source_system = %(found_in)s AND object_type = %(found_by)s
@@ -107,6 +110,8 @@ def moved(database: Database, business_id: str, realm: str) -> list[LinkKey]:
         {
             "business_id": business_id,
             "realm": realm,
+            "connection_id": connection_id,
+            "company": company_path(realm),
             "rail": RAIL,
             "system": SYSTEM,
             "found_in": findings.SYSTEM,

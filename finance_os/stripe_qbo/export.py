@@ -43,6 +43,7 @@ from finance_os.stripe_qbo.rules import BadRules, Rules, rules_of
 from finance_os.stripe_qbo.store import PayloadConflict, Put, compare_plan
 from finance_os.stripe_qbo.stripe_evidence import OBJECT_TYPES, StripeEvidence
 from finance_os.stripe_qbo.verify import Verified
+from finance_os.stripe_qbo.waiting import Waiting
 
 GATED = QBO_EXPORT.gated_status
 """The status word of an export that only plans."""
@@ -213,6 +214,17 @@ def planning_alone(database: Database, business_id: str, realm: str) -> Iterator
         yield
 
 
+def look(seen: Database, export: Export) -> planning.Seen:
+    """What a plan is made from. Raises `NotExported` where it is not there, or nothing proves that all of it is."""
+    try:
+        found = planning.look(seen, export.business_id, export.realm)
+    except BooksNotRead as error:
+        raise _not_exported(export.business_id, error.code, str(error)) from None
+    if unproven := proved.unproven(found.stripe, export.rules):
+        raise _not_exported(export.business_id, *unproven)
+    return found
+
+
 def plan_and_keep(
     database: Database,
     export: Export,
@@ -234,13 +246,7 @@ def plan_and_keep(
             bad = held_from(blockers)
             if bad is not None and bad <= (first or export.rules.balance_date):
                 raise NotExported(export.business_id, blockers)
-            booked = states.booked(seen, export.business_id, export.realm)
-            try:
-                found = planning.look(seen, export.business_id, export.realm)
-            except BooksNotRead as error:
-                raise _not_exported(export.business_id, "books_not_read", str(error)) from None
-            if unproven := proved.unproven(found.stripe, export.rules):
-                raise _not_exported(export.business_id, *unproven)
+            booked, found = states.booked(seen, export.business_id, export.realm), look(seen, export)
         plan = planning.plan_of(found.stripe, found.books, export.rules, booked, found.bank, found.written)
         through = last if bad is None else bad - timedelta(days=1)
         scope = database, export.business_id, export.realm
@@ -270,17 +276,11 @@ def apply_part(
     *,
     workers: int = 1,
     told: Callable[[Kept, Ended], None] | None = None,
+    waiting: Waiting | None = None,
 ) -> Applied:
-    """Write a part of what was planned, as far as its days were admitted."""
-    return applying(
-        database,
-        client,
-        planned.export.business_id,
-        planned.export.realm,
-        workers=workers,
-        part=admitted(planned, part),
-        told=told,
-    )
+    """Write a part of what was planned, as far as its days were admitted; the rest as `apply.apply` has it."""
+    scope, part = (planned.export.business_id, planned.export.realm), admitted(planned, part)
+    return applying(database, client, *scope, workers=workers, part=part, told=told, waiting=waiting)
 
 
 def admitted(planned: Planned, part: Part) -> Part:

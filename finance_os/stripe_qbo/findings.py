@@ -1,6 +1,6 @@
 """What the export found to be wrong, kept as finance exceptions until a later look finds it no more."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 
 from finance_os.evidence import audit
@@ -10,6 +10,8 @@ from finance_os.evidence.extraction import Finding, Severity
 
 SYSTEM = "stripe_qbo"
 """The source system that the export's findings are kept under."""
+
+_GRAVITY = tuple(Severity)
 
 PLAN = "qbo_plan"
 APPLY = "qbo_apply"
@@ -26,10 +28,11 @@ def settle(
 ) -> tuple[int, int]:
     """Open what was found and is not open yet, and resolve what `found_by` found before and does not find now.
 
-    `subjects` are those that were looked at; `None` means everything. Within the caller's transaction. How many were
-    opened, and how many resolved.
+    Of one code, subject and day one exception is open: it tells everything that was found (`together`). `subjects` are
+    those that were looked at; `None` means everything. Within the caller's transaction. How many were opened, and how
+    many resolved.
     """
-    found = {(each.code, each.subject, each.day): each for each in findings}
+    found = together(findings)
     if subjects is not None and not subjects:
         return 0, 0
     key = {"business_id": business_id, "system": SYSTEM, "found_by": found_by}
@@ -88,6 +91,26 @@ def settle(
         }
         audit.append(connection, business_id, "finance_exceptions.settled", found_by, details)
     return len(opened), len(gone)
+
+
+def together(findings: Iterable[Finding]) -> dict[tuple[str, str, date], Finding]:
+    """Findings by code, subject and day: of several, one with the details of all, as grave as the gravest of them.
+
+    In whatever order they come: the details are sorted, and what is told twice is told once.
+    """
+    same: dict[tuple[str, str, date], list[Finding]] = {}
+    for each in findings:
+        same.setdefault((each.code, each.subject, each.day), []).append(each)
+    return {
+        (code, subject, day): Finding(
+            code,
+            max((Severity(each.severity) for each in several), key=_GRAVITY.index),
+            subject,
+            day,
+            " ".join(sorted({each.detail for each in several})),
+        )
+        for (code, subject, day), several in same.items()
+    }
 
 
 def _hash(finding: Finding) -> str:

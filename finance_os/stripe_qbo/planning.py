@@ -12,7 +12,17 @@ from finance_os.stripe_qbo import books as qbo_books
 from finance_os.stripe_qbo.bank_lines import BankLine
 from finance_os.stripe_qbo.books import Books
 from finance_os.stripe_qbo.intent import Intent, LinkKey
-from finance_os.stripe_qbo.mapping import cash, invoices, losses, movements, opening, payments, proved, refunds
+from finance_os.stripe_qbo.mapping import (
+    cash,
+    invoices,
+    losses,
+    movements,
+    opening,
+    payments,
+    proved,
+    refunds,
+    unstaged,
+)
 from finance_os.stripe_qbo.mapping.balances import Balances
 from finance_os.stripe_qbo.mapping.credits import Credits
 from finance_os.stripe_qbo.mapping.customers import Customers, date_by_first_need
@@ -88,9 +98,8 @@ def plan_of(
 ) -> Plan:
     """The plan that follows from evidence, rules and what is written: always the same, in the same order."""
     drafts = Drafts(stripe, books, rules, booked or {}, written or {})
-    unmet = _mixed(drafts) or _unmet(drafts) or proved.differing(drafts)
-    if unmet:
-        return Plan(findings=unmet)
+    if prevented := _prevented(drafts):
+        return Plan(findings=prevented)
     if not books.uses_own_numbers:
         drafts.find(
             "custom_numbers_off",
@@ -109,6 +118,7 @@ def plan_of(
     payments.book_outside(drafts, customers, balances)
     refunds.book(drafts, customers)
     movements.book(drafts)
+    unstaged.check(drafts)
     payouts.book()
     losses.book(drafts, customers, balances)
     invoices.void(drafts)
@@ -121,6 +131,15 @@ def plan_of(
     findings = sorted(drafts.findings, key=lambda each: (each.day, each.code, each.subject, each.detail))
     adoptions = dict(sorted(drafts.adoptions.items()))
     return Plan(ordered(drafts.drafts.values()), tuple(findings), adoptions, stated)
+
+
+def preventing(stripe: StripeEvidence, books: Books, rules: Rules) -> tuple[Finding, ...]:
+    """What keeps a plan of all this from having any intent; nothing where it may have some."""
+    return _prevented(Drafts(stripe, books, rules, {}, {}))
+
+
+def _prevented(drafts: Drafts) -> tuple[Finding, ...]:
+    return _mixed(drafts) or _unmet(drafts) or proved.differing(drafts)
 
 
 def _mixed(drafts: Drafts) -> tuple[Finding, ...]:

@@ -12,6 +12,8 @@ special about that:
   waits, and still holds them (`waiting`); where it may not wait so long, their answer stays unknown, for the next run.
 - Where the batch itself is refused, each goes alone. If it was perhaps sent before, that refusal tells nothing of the
   earlier request: each is looked up first, and waits for that one's end.
+- Where one of a batch that is sent again is refused, that may be the answer of then, which QuickBooks remembers by the
+  `requestid`. Once the lost request must be over, it goes alone, and is answered as of now.
 """
 
 import hashlib
@@ -336,6 +338,8 @@ class Sender:
             held = lookup.find(self.client, hold.entity, hold.sent, hold.kept.intent.marker)
             if held is not None:
                 return self._applied(hold, Written(held, refused.intuit_tid), "found")
+        if is_create and hold.perhaps_sent and Place.of(hold.kept) is not None and not self._under_way_for(hold):
+            return self._send(replace(hold, perhaps_sent=False), hold.sent)
         if is_create and refused.fault in settling.TAKEN:
             raise settling.taken(hold, refused.fault)
         settling.failed(hold, refused)

@@ -237,6 +237,12 @@ def by_day(database: Database, business_id: str, realm: str, part: Part = WHOLE)
         ).fetchall()
 
 
+def to_write(database: Database, business_id: str, realm: str) -> int:
+    """How many intents of a business are planned for a realm, or without an answer."""
+    rows = counts(database, business_id)
+    return sum(row["count"] for row in rows if row["realm"] == realm and row["state"] in ("planned", "sending"))
+
+
 def counts(database: Database, business_id: str) -> list[dict[str, Any]]:
     """How many intents of a business are in which state: `realm`, `state`, `entity`, `operation`, `count`."""
     return database.fetch(

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from typer import Typer
@@ -15,16 +16,21 @@ from typer.testing import CliRunner, Result
 from finance_os import settings as settings_module
 from finance_os.commands import qbo
 from finance_os.commands import replay as command
+from finance_os.commands.progress import Shown
 from finance_os.evidence.database import Database
 from finance_os.readiness import gate
 from finance_os.readiness.gate import Blocker, Gate
 from finance_os.readiness.policies import QBO_EXPORT
 from finance_os.sandbox.process import running_sandbox
 from finance_os.sources.sealing import new_key
+from finance_os.stripe_qbo import client
+from finance_os.stripe_qbo import export as exporting
+from finance_os.stripe_qbo.waiting import Waiting
 from finance_os_tests.readiness.approvers import approve_policy
-from finance_os_tests.stripe_qbo.books import Books, Loss
+from finance_os_tests.stripe_qbo.books import QUICK, Books, Loss
 from finance_os_tests.stripe_qbo.mapping.worlds import START
 from finance_os_tests.stripe_qbo.staged import LAST, RULES, company, environment, fall_due_later, invoice_of
+from finance_os_tests.stripe_qbo.test_waiting import Clock
 
 Run = Callable[..., Result]
 WHOLE = ("--from", str(START), "--to", str(LAST))
@@ -164,6 +170,25 @@ def test_a_change_that_waits_for_an_answer_is_written_by_the_command_that_learns
     assert invoice_of(database, books, stripe_id)["DueDate"] == str(due)
 
 
+def test_how_long_it_waits_for_a_lost_answer_is_shown(
+    books: Books, database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a lost batch is there: what is not may still come, and nobody wonders why nothing happens."""
+    clock = Clock()
+    monkeypatch.setattr(Shown, "waiting", lambda each: Waiting(150, lambda: clock.now, clock.sleep, each.waits))
+    weeks = ("--from", str(START), "--to", str(FIRST_WEEKS))
+    assert "nothing was sent" in run(*weeks).output
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=books.realm)
+    [customer, *others] = database.fetch("SELECT payload FROM finance_os.intents WHERE entity = 'Customer'")
+    assert others
+    books.change("create", entity="Customer", body=customer["payload"])
+    books.before.losses = deque([Loss.BEFORE])
+    shown = run(*weeks)
+    assert shown.exit_code == 0, shown.output
+    assert re.search(r"^waiting up to 1[12]\d s for what may still be carried out", shown.output, re.MULTILINE)
+    assert set(states(database)) == {"applied"}
+
+
 def _made(books: Books) -> int:
     """How many objects bear the mark of the export."""
     entities = ("Customer", "Invoice", "Payment", "CreditMemo", "RefundReceipt", "Deposit", "JournalEntry")
@@ -182,6 +207,26 @@ def test_what_is_refused_is_tried_again_when_asked(books: Books, database: Datab
     assert again.exit_code == 0, again.output
     assert "intents are planned again" in again.output
     assert set(states(database)) == {"applied"}
+
+
+def test_a_refusal_whose_answer_was_lost_is_tried_again_by_the_same_command(
+    books: Books, database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QuickBooks remembers what it answered while the books were closed: once they are open, it is asked anew."""
+    monkeypatch.setattr(client, "LONGEST_REQUEST", 0)  # what was lost is over by the next command
+    monkeypatch.setattr(exporting, "connect", partial(exporting.connect, patience=QUICK))
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=books.realm)
+    books.change("close_books", date=str(LAST))
+    books.before.losses = deque([None, *[Loss.AFTER] * 3])
+    weeks = ("--from", str(START), "--to", str(FIRST_WEEKS))
+    assert run(*weeks).exit_code == 1
+    assert states(database)["sending"] > 1
+    books.before.losses.clear()
+    books.change("close_books", date=None)
+    again = run(*weeks, "--retry")
+    assert again.exit_code == 0, again.output
+    assert set(states(database)) == {"applied"}
+    assert len(database.fetch("SELECT FROM finance_os.links")) == _made(books)
 
 
 def test_what_differs_is_told(books: Books, database: Database, run: Run) -> None:

@@ -426,6 +426,52 @@ def test_what_is_left_of_a_batch_is_never_sent_under_its_requestid(company: Book
     assert_one_each(company, database, wanted[1:])
 
 
+@pytest.mark.parametrize(
+    ("is_open", "longest", "ended", "alone"),
+    [
+        (True, 0, {Ended.APPLIED: 2}, {"POST invoice": 2}),
+        (False, 0, {Ended.FAILED: 2}, {"POST invoice": 2}),
+        (True, None, {Ended.FAILED: 2}, {}),
+    ],
+    ids=["opened since", "closed still", "perhaps under way"],
+)
+def test_a_refusal_whose_answer_was_lost_is_not_the_last_word(
+    company: Books,
+    database: Database,
+    longest: float | None,
+    ended: dict[Ended, int],
+    alone: dict[str, int],
+    *,
+    is_open: bool,
+) -> None:
+    """QuickBooks answers the same batch as it did before, whatever was in the way then: alone they are answered as of
+    now, once nothing can be on its way any more."""
+    prefix = f"shut{is_open:d}{longest is None:d}"
+    billed = [invoice(f"in_{prefix}{at}", f"cus_{prefix}") for at in range(2)]
+    put_plan(database, "acme", company.realm, [customer(f"cus_{prefix}")])
+    assert run(database, company).ended == {Ended.APPLIED: 1}
+    put_plan(database, "acme", company.realm, billed)
+    company.change("close_books", date="2026-07-31")
+    try:
+        company.before.losses = deque([Loss.AFTER] * 3)
+        assert run(database, company).ended == {Ended.UNKNOWN: 2}
+        if is_open:
+            company.change("close_books", date=None)
+        result = run(database, company, longest)
+        assert result.ended == ended
+        assert {name: count for name, count in result.requests.items() if name.startswith("POST")} == {
+            "POST batch": 1,
+            **alone,
+        }
+        company.change("close_books", date=None)
+        assert retry(database, "acme", company.realm) == ended.get(Ended.FAILED, 0)
+        assert run(database, company).finished
+    finally:
+        company.change("close_books", date=None)
+    assert codes(database) == []
+    assert_one_each(company, database, billed)
+
+
 def test_a_throttled_batch_was_not_done(company: Books, database: Database) -> None:
     """Nothing of it is on its way, so the next run need not wait for it to end."""
     company.change("rate_limits", batches_per_minute=0)

@@ -1,6 +1,7 @@
 """`finance-os qbo` as people run it: planned from what is staged, gated, applied, verified, and its state shown."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +13,14 @@ from typer.testing import CliRunner, Result
 
 from finance_os import settings as settings_module
 from finance_os.commands import qbo as command
+from finance_os.commands.progress import Shown
 from finance_os.evidence.businesses import Connection, ensure_connection
 from finance_os.evidence.database import Database
 from finance_os.evidence.extraction import Kind, Record
 from finance_os.evidence.snapshot import Snapshot
 from finance_os.evidence.windows import Days
 from finance_os.readiness import gate
+from finance_os.readiness.gate import Blocker
 from finance_os.readiness.policies import QBO_EXPORT
 from finance_os.sandbox import money_objects
 from finance_os.sources.sealing import new_key
@@ -25,15 +28,18 @@ from finance_os.stripe_qbo import export as exporting
 from finance_os.stripe_qbo import states
 from finance_os.stripe_qbo.intent import LinkKey
 from finance_os.stripe_qbo.store import put_plan
+from finance_os.stripe_qbo.waiting import Waiting
 from finance_os_tests.evidence.staged import page, stage
 from finance_os_tests.readiness.approvers import approve_policy
 from finance_os_tests.stripe_qbo.books import Books, books, customer, invoice, story
 from finance_os_tests.stripe_qbo.mapping.made import Made
 from finance_os_tests.stripe_qbo.mapping.worlds import START, living
 from finance_os_tests.stripe_qbo.staged import stage_balance, stage_books
+from finance_os_tests.stripe_qbo.test_waiting import Clock, half_done
 
 Run = Callable[..., Result]
 REAL_GATE = gate.gate
+OF_ACME = '{"acme": {"balance_date": "2026-06-01", "time_zone": "UTC"}}'
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +222,75 @@ def test_what_was_never_read_of_the_books_is_told_and_nothing_is_kept_or_written
     stage_books(database, company, quickbooks)
     assert told not in run("status").output
     assert run("plan", "--rules", rules, "--dry-run").exit_code == 0
+
+
+def test_books_of_several_companies_are_told_wherever_they_would_be_used(
+    company: Books, database: Database, acme: Connection, run: Run, rules: str
+) -> None:
+    """What was planned before the connection was switched is not written, though it was put back."""
+    staged(database, acme, company)
+    assert run("plan", "--rules", rules).exit_code == 0
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=company.realm)
+    quickbooks = ensure_connection(database, "acme", "quickbooks")
+    for realm in ("9130000000000077", company.realm):
+        info = page(Record(realm, {"Id": "1", "MetaData": {"CreateTime": "2026-03-02T18:30:00-08:00"}}, START))
+        stage(database, quickbooks, info, object_type="quickbooks_company_info", days=Days(START, START))
+    writes = company.before.writes
+    asked = (("plan", "--rules", rules), ("plan", "--rules", rules, "--dry-run"), ("apply",), ("reconcile",))
+    for arguments in asked:
+        by_rules = {"FINANCE_OS_QBO_RULES": OF_ACME} if arguments == ("reconcile",) else {}
+        refused = run(*arguments, **by_rules)
+        assert isinstance(refused.exception, LookupError), refused.output
+        assert "books_of_several_companies" in str(refused.exception)
+        assert "9130000000000077" in str(refused.exception)
+    for given in (None, OF_ACME):
+        state = run("status", FINANCE_OS_QBO_RULES=given)
+        assert (state.exit_code, "- books_of_several_companies (" in state.output) == (0, True), state.output
+    assert {row["state"] for row in database.fetch("SELECT state FROM finance_os.intents")} == {"planned"}
+    assert company.before.writes == writes
+
+
+def test_every_reason_why_nothing_is_planned_or_written_is_told(
+    company: Books, database: Database, acme: Connection, run: Run, rules: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged(database, acme, company)
+    by_hand = run("status")
+    assert (by_hand.exit_code, "- qbo_rules_missing (" in by_hand.output) == (0, True), by_hand.output
+    ready = run("status", FINANCE_OS_QBO_RULES=OF_ACME)
+    assert "Nothing is planned" not in ready.output
+    assert "Not everything is written:\n- policy_gated_read_only_ingestion_only (qbo_export;" in ready.output
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=company.realm)
+    assert "Not everything is written" not in run("status", FINANCE_OS_QBO_RULES=OF_ACME).output
+    assert run("plan", "--rules", rules).exit_code == 0
+    with database.transaction() as connection:
+        connection.execute("SET LOCAL ROLE NONE")
+        connection.execute("UPDATE finance_os.source_sync_runs SET status = 'failed' WHERE object_type LIKE '%balance'")
+    unproven = run("status", FINANCE_OS_QBO_RULES=OF_ACME)
+    assert "Nothing is planned:\n- stripe_balance_unproven (stripe_qbo;" in unproven.output, unproven.output
+    assert "materialize stripe/stripe_balance for the present day" in unproven.output
+    refused = run("apply", FINANCE_OS_QBO_RULES=OF_ACME)
+    assert isinstance(refused.exception, LookupError)
+    assert "stripe_balance_unproven" in str(refused.exception)
+    assert run("apply").exit_code == 0  # planned by hand with a file of rules: nobody knows those by now
+    bad = Blocker("trace_not_checked", "stripe/stripe_charge", START + timedelta(days=9), None, "Materialize it.")
+    monkeypatch.setattr(gate, "gate", lambda _, business_id, __: gate.Gate(business_id, (bad,)))
+    assert "- trace_not_checked (stripe/stripe_charge on 2026-06-10;" in run("status").output
+    stage_balance(database, acme, money_objects.balance(0, 0), datetime(2026, 6, 2, tzinfo=UTC))
+    held_back = run("status", FINANCE_OS_QBO_RULES=OF_ACME)
+    assert "Nothing after 2026-06-09 is planned:\n- trace_not_checked" in held_back.output, held_back.output
+
+
+def test_how_long_it_waits_for_a_lost_answer_is_shown(
+    company: Books, database: Database, acme: Connection, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(Shown, "waiting", lambda each: Waiting(150, lambda: clock.now, clock.sleep, each.waits))
+    approve_policy(database, "acme", QBO_EXPORT.key, scope=company.realm)
+    half_done(database, company, "shown")
+    applied = run("apply")
+    assert (applied.exit_code, "3 applied" in applied.output) == (0, True), applied.output
+    assert re.search(r"^waiting up to 1[12]\d s for what may still be carried out", applied.output, re.MULTILINE)
+    assert "4 of 4" in applied.output
 
 
 def test_a_limit_and_workers(company: Books, database: Database, acme: Connection, run: Run) -> None:

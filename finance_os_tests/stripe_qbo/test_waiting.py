@@ -109,6 +109,49 @@ def test_what_arrives_meanwhile_is_found_and_the_wait_is_over(company: Books, da
     assert_one_each(company, database, wanted)
 
 
+def test_a_wait_is_told_as_it_begins_and_as_it_ends(company: Books, database: Database) -> None:
+    """What is told is how long it may take; what has arrived before ends it."""
+    wanted = half_done(database, company, "told")
+
+    def arrive(_: int) -> None:
+        for each in (wanted[0], *wanted[2:]):
+            company.change("create", entity="Customer", body=dict(each.payload))
+
+    clock, told = Clock(then=arrive), list[float]()
+    result = run(database, company, Waiting(AT_MOST, lambda: clock.now, clock.sleep, told.append))
+    assert result.finished
+    [begun, ended] = told
+    assert LONGEST_REQUEST - 40 < begun <= LONGEST_REQUEST
+    assert (ended, clock.slept) == (0, LOOKS[:1])
+
+
+def test_several_waits_at_once_are_told_as_the_longest_and_until_the_last_is_over() -> None:
+    clock, told = Clock(), list[float]()
+    waiting = Waiting(AT_MOST, lambda: clock.now, clock.sleep, told.append)
+    short, long = waiting.looks(20), waiting.looks(50)
+    next(short)
+    assert told == [20]
+    next(long)
+    assert told == [20, 50]
+    clock.now += 5
+    assert list(short) == [None]  # the rest of its time, and the other one goes on
+    assert told == [20, 50]
+    long.close()
+    assert told == [20, 50, 0]
+
+
+def test_a_later_run_has_all_of_its_time_again() -> None:
+    clock, told = Clock(), list[float]()
+    first = Waiting(60, lambda: clock.now, clock.sleep, told.append)
+    list(first.looks(40))
+    assert not first.has_time(40)
+    later = first.again()
+    assert later.has_time(60)
+    assert not later.has_time(61)
+    list(later.looks(10))
+    assert told == [40, 0, 10, 0]
+
+
 def test_what_another_run_left_is_waited_for_alone_or_together(company: Books, database: Database) -> None:
     """By a run that met it as it was left: with one of it, and with what is left of it."""
     wanted = half_done(database, company, "left")

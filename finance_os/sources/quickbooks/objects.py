@@ -41,6 +41,11 @@ CHANGES_KEPT = timedelta(days=30)
 https://developer.intuit.com/app/developer/qbo/docs/learn/explore-the-quickbooks-online-api/change-data-capture"""
 
 
+def company_path(realm: str) -> str:
+    """Below which path a company is asked. Sync runs bear it as the name of their query, and so tell whose they are."""
+    return f"/v3/company/{realm}"
+
+
 class Way(StrEnum):
     """changes: queried by their last change; list: all of them, queried; single: the one there is; rates: asked for
     by currency and day."""

@@ -33,6 +33,7 @@ from finance_os.sources.quickbooks.objects import (
     Entity,
     QuickBooksObject,
     Way,
+    company_path,
 )
 
 NEARLY = 0.8
@@ -58,7 +59,12 @@ def extract(reader: QuickBooksReader, obj: QuickBooksObject, request: Request) -
             Way.SINGLE: reading.single,
             Way.RATES: reading.rates,
         }[obj.detail.way]()
-    return Extraction(_metered(reader, request, items), requested=reader.sent, api_version=MINOR_VERSION)
+    return Extraction(
+        _metered(reader, request, items),
+        requested=reader.sent,
+        api_version=MINOR_VERSION,
+        query_name=company_path(reader.realm),
+    )
 
 
 def _metered(reader: QuickBooksReader, request: Request, items: Iterator[Item]) -> Iterator[Item]:
