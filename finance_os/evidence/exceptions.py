@@ -1,6 +1,6 @@
 """Finance exceptions: findings of sources and checks, open until a later look no longer finds them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
@@ -33,15 +33,35 @@ class FinanceException:
     resolved_at: datetime | None
 
 
+def together(findings: Iterable[Finding]) -> dict[tuple[str, str, date], Finding]:
+    """Findings by code, subject and day: of several, one with the details of all, as grave as the gravest of them.
+
+    In whatever order they come: the details are sorted, and what is told twice is told once.
+    """
+    same: dict[tuple[str, str, date], list[Finding]] = {}
+    for each in findings:
+        same.setdefault((each.code, each.subject, each.day), []).append(each)
+    return {
+        (code, subject, day): Finding(
+            code,
+            max((Severity(each.severity) for each in several), key=_SEVERITIES.index),
+            subject,
+            day,
+            " ".join(sorted({each.detail for each in several})),
+        )
+        for (code, subject, day), several in same.items()
+    }
+
+
 def settle_findings(
     connection: DatabaseConnection, run: SyncRun, findings: Sequence[Finding], *, cover: Literal["days", "object"]
 ) -> None:
     """Open what a completed run found, and resolve what an earlier run found and this one does not, in its transaction.
 
-    Earlier findings are those of the same connection and object type, of the run's days or, where `cover` is `object`,
-    of any day. A targeted read, and a run that went on from a checkpoint, did not see everything: they resolve nothing.
+    Of one code, subject and day one exception is open, which tells all of them. Earlier findings are those of the same
+    connection and object type, of the run's days or, where `cover` is `object`, of any day. A targeted read, and a run
+    that went on from a checkpoint, did not see everything: they resolve nothing.
     """
-    found: dict[tuple[str, str, date], Finding] = {}
     for finding in findings:
         if finding.day not in run.read.days:
             raise SourceError(
@@ -49,7 +69,7 @@ def settle_findings(
                 f"finding {finding.code} belongs to {finding.day}, not to {run.read.days}",
                 permanent=True,
             )
-        found.setdefault((finding.code, finding.subject, finding.day), finding)
+    found = together(findings)
     business_id, source_system, object_type = run.key
     parameters: dict[str, Any] = {
         "business_id": business_id,
@@ -73,7 +93,7 @@ def settle_findings(
         },
     ).fetchall()
     same = {(row["code"], row["subject"], row["partition_day"]): row for row in open_now}
-    hashes = {key: _hash(finding) for key, finding in found.items()}
+    hashes = {key: hash_of(finding) for key, finding in found.items()}
     gone = (
         []
         if run.read.kind is Kind.TARGETED or run.resume is not None
@@ -154,7 +174,8 @@ def open_exceptions(
     return [FinanceException(**{**row, "severity": Severity(row["severity"])}) for row in rows]
 
 
-def _hash(finding: Finding) -> str:
+def hash_of(finding: Finding) -> str:
+    """What tells whether an open exception still says the same."""
     return evidence_hash(
         [finding.code, Severity(finding.severity).value, finding.subject, finding.day.isoformat(), finding.detail]
     )

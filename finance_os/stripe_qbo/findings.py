@@ -1,17 +1,16 @@
 """What the export found to be wrong, kept as finance exceptions until a later look finds it no more."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 
 from finance_os.evidence import audit
 from finance_os.evidence.canonical import evidence_hash
 from finance_os.evidence.database import DatabaseConnection
+from finance_os.evidence.exceptions import hash_of, together
 from finance_os.evidence.extraction import Finding, Severity
 
 SYSTEM = "stripe_qbo"
 """The source system that the export's findings are kept under."""
-
-_GRAVITY = tuple(Severity)
 
 PLAN = "qbo_plan"
 APPLY = "qbo_apply"
@@ -48,7 +47,7 @@ def settle(
             {**key, "subjects": None if subjects is None else list(subjects)},
         )
     }
-    hashes = {same: _hash(finding) for same, finding in found.items()}
+    hashes = {same: hash_of(finding) for same, finding in found.items()}
     gone = [row["exception_id"] for same, row in open_now.items() if hashes.get(same) != row["evidence_hash"]]
     if gone:
         connection.execute(
@@ -91,29 +90,3 @@ def settle(
         }
         audit.append(connection, business_id, "finance_exceptions.settled", found_by, details)
     return len(opened), len(gone)
-
-
-def together(findings: Iterable[Finding]) -> dict[tuple[str, str, date], Finding]:
-    """Findings by code, subject and day: of several, one with the details of all, as grave as the gravest of them.
-
-    In whatever order they come: the details are sorted, and what is told twice is told once.
-    """
-    same: dict[tuple[str, str, date], list[Finding]] = {}
-    for each in findings:
-        same.setdefault((each.code, each.subject, each.day), []).append(each)
-    return {
-        (code, subject, day): Finding(
-            code,
-            max((Severity(each.severity) for each in several), key=_GRAVITY.index),
-            subject,
-            day,
-            " ".join(sorted({each.detail for each in several})),
-        )
-        for (code, subject, day), several in same.items()
-    }
-
-
-def _hash(finding: Finding) -> str:
-    return evidence_hash(
-        [finding.code, Severity(finding.severity).value, finding.subject, finding.day.isoformat(), finding.detail]
-    )

@@ -51,6 +51,15 @@ def test_a_finding_that_says_something_else_is_a_new_one(database: Database, acm
     assert (only.detail, only.severity) == ("three times", "critical")
 
 
+def test_findings_that_differ_in_their_details_only_are_all_told(database: Database, acme: Connection) -> None:
+    both = duplicate(detail="twice in one file", severity=Severity.LOW), duplicate(detail="once in another")
+    stage(database, acme, page(record("a")), *both)
+    [only] = open_exceptions(database)
+    assert (only.detail, only.severity) == ("once in another twice in one file", "high")
+    stage(database, acme, page(record("a")), *reversed(both))
+    assert [each.exception_id for each in open_exceptions(database)] == [only.exception_id]
+
+
 def test_other_days_objects_and_businesses_are_left_alone(
     database: Database, acme: Connection, globex: Connection
 ) -> None:

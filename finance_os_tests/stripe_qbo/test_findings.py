@@ -7,7 +7,7 @@ import pytest
 
 from finance_os.evidence.businesses import Connection
 from finance_os.evidence.database import Database
-from finance_os.evidence.exceptions import open_exceptions
+from finance_os.evidence.exceptions import open_exceptions, together
 from finance_os.evidence.extraction import Finding, Severity
 from finance_os.stripe_qbo import drift, findings
 from finance_os_tests.stripe_qbo.books import DAY
@@ -33,8 +33,7 @@ def told(database: Database) -> dict[str, tuple[str, str]]:
     ids=lambda found: "-".join(each.detail[:2] + each.subject[-1] for each in found),
 )
 def test_two_that_differ_in_their_details_only_are_both_told(found: Sequence[Finding]) -> None:
-    together = findings.together(found)
-    assert sorted(together.values(), key=lambda each: each.subject) == [
+    assert sorted(together(found).values(), key=lambda each: each.subject) == [
         Finding("written_differs", Severity.HIGH, "invoice:in_1", DAY, "DocNumber differs. Line differs."),
         OTHER,
     ]
