@@ -188,9 +188,13 @@ def told_once(blockers: Sequence[Blocker]) -> list[Blocker]:
     for each in sorted(blockers, key=lambda each: each.day or date.min):
         found.setdefault((each.code, each.subject), []).append(each)
     return [
-        first if not more else Blocker(*_key(first), f"{first.remedy} And {len(more)} more up to {more[-1].day}.")
+        first if not more else Blocker(*_key(first), f"{first.remedy} And {len(more)} more{_until(more[-1].day)}.")
         for first, *more in found.values()
     ]
+
+
+def _until(day: date | None) -> str:
+    return f" up to {day}" if day is not None else ""
 
 
 def _key(blocker: Blocker) -> tuple[str, str, date | None, str | None]:

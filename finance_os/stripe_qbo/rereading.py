@@ -20,6 +20,8 @@ from finance_os.stripe_qbo.stripe_evidence import OBJECT_TYPES
 
 SYSTEM = "stripe"
 _ORIGIN = Origin(Trigger.MANUAL)
+_LISTED = frozenset(("stripe_customer_balance_transaction", "stripe_payout_balance_transaction"))
+"""What is read as a list of something else, and not by its own ID."""
 
 
 def read_days(database: Database, business_id: str, days: Days, chunk_rows: int) -> Iterator[str]:
@@ -60,7 +62,7 @@ def read_objects(database: Database, business_id: str, objects: Sequence[str], c
     for name in objects:
         kind, _, source_id = name.partition(":")
         object_type = f"{SYSTEM}_{kind}"
-        if object_type not in OBJECT_TYPES or object_type == "stripe_customer_balance_transaction":
+        if object_type not in OBJECT_TYPES or object_type in _LISTED:
             raise LookupError(f"{name} cannot be read by itself: leave --read out, or name its days")
         connection = _connection_of(database, business_id, object_type, source_id)
         today = day_of(now, connection.zone)

@@ -321,6 +321,8 @@ def test_it_reads_from_stripe_again_first(
         assert f"read stripe_invoice of {START} to {day}: 0 read" in shown.output
         single = run("--object", "customer:cus_none", "--read")
         assert "read customer:cus_none: 0 new, 0 changed" in single.output
+        for listed in ("customer_balance_transaction:cbtxn_1", "payout_balance_transaction:po_1"):
+            assert f"{listed} cannot be read by itself" in str(run("--object", listed, "--read").exception)
     runs = database.fetch(
         "SELECT kind, trigger, status, first_day, last_day FROM finance_os.source_sync_runs WHERE requested <> '{}'"
     )

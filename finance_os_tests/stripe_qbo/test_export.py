@@ -150,6 +150,7 @@ def test_blockers_are_told_once_and_hold_back_from_their_first_day() -> None:
     first, second = exporting.told_once([*more, now, YESTERDAY])
     assert first == now
     assert (second.day, second.remedy) == (date(2026, 6, 5), "Materialize it. And 2 more up to 2026-06-09.")
+    assert [each.remedy for each in exporting.told_once([now, now])] == ["Verify. And 1 more."]  # of no day
 
 
 # --- what is kept, and parts of it

@@ -15,6 +15,8 @@ category (https://docs.stripe.com/reports/reporting-categories):
 | `charge_failure` | nothing, where its charge never came to be booked; both take the other back | the same |
 | any other that the rules name an account for | that account, against clearing | the same |
 
+Where the balance date began between a hold and its release, the opening has what was held back.
+
 What reserves, top-ups, taxes on Stripe's fees and adjustments are to a business is for its accountant to say, once, by
 naming the account of their category in the rules. A lost dispute stays where it was booked when it was opened: nothing
 moves any more. A category that is not in this table is raised and never guessed. Where several invoices were paid by
@@ -22,7 +24,8 @@ one foreign charge, what rounding leaves between their payments and the balance 
 loss.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -34,6 +37,8 @@ from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of
 from finance_os.stripe_qbo.mapping.payments import CHARGED, NOT_CAPTURED, brought_by, movement
 from finance_os.stripe_qbo.mapping.refunds import turned_round
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
+from finance_os.stripe_qbo.rules import Rules
+from finance_os.stripe_qbo.stripe_evidence import StripeEvidence
 from finance_os.stripe_qbo.stripe_objects import BalanceTransaction
 
 FEES = frozenset(("fee", "network_cost"))
@@ -41,6 +46,9 @@ PAYOUTS = frozenset(("payout", "payout_reversal"))
 FAILED = "charge_failure"
 HELD_BACK, RELEASED = "payout_minimum_balance_hold", "payout_minimum_balance_release"
 """What keeps an account's minimum balance: https://docs.stripe.com/payouts/minimum-balances-for-automatic-payouts"""
+
+_AT_ONCE = 86_400
+"""Seconds within which a release has followed its hold."""
 
 BOOKED_ELSEWHERE = frozenset((CHARGED, NOT_CAPTURED, "refund")) | PAYOUTS
 
@@ -51,7 +59,8 @@ def movement_key(moved: str) -> LinkKey:
 
 def book(drafts: Drafts) -> None:
     """Book what is left of every balance transaction from the balance date on."""
-    alone = _without_other_half(drafts)
+    alone = {each.id for each in _without_other_half(drafts.stripe, drafts.rules)}
+    alone -= {each.id for each in _released_at_start(drafts.stripe, drafts.rules)}
     for moved in drafts.stripe.balance_transaction.values():
         if drafts.is_ours(moved.created):
             with drafts.booking(moved.id, moved.created):
@@ -66,17 +75,41 @@ def book(drafts: Drafts) -> None:
                     )
 
 
-def _without_other_half(drafts: Drafts) -> set[str]:
-    """What was held back and not released, or the other way round. A release is of the amount of its hold."""
-    open_of: dict[tuple[str, int], list[BalanceTransaction]] = defaultdict(list)
-    for moved in drafts.stripe.balance_transaction.values():
-        if moved.type in (HELD_BACK, RELEASED):
-            other = open_of[moved.currency, -moved.net]
-            if other:
-                other.pop(0)
-            else:
-                open_of[moved.currency, moved.net].append(moved)
-    return {each.id for held in open_of.values() for each in held}
+def held_back_at_start(stripe: StripeEvidence, rules: Rules) -> Mapping[str, int]:
+    """What a payout held back just before the balance date began and released just after, by currency, in minor units.
+
+    It was not in Stripe's balance then, and is in clearing, which knows neither of both.
+    """
+    found = Counter[str]()
+    for moved in _released_at_start(stripe, rules):
+        found[moved.currency] += moved.net
+    return found
+
+
+def _released_at_start(stripe: StripeEvidence, rules: Rules) -> Iterator[BalanceTransaction]:
+    """The releases whose hold lies before the balance date, staged or not: those at its very beginning."""
+    for moved in _without_other_half(stripe, rules):
+        if moved.type == RELEASED and moved.created < rules.since + _AT_ONCE:
+            yield moved
+
+
+def _without_other_half(stripe: StripeEvidence, rules: Rules) -> Iterator[BalanceTransaction]:
+    """What was held back since the balance date and not released, or released without a hold since then.
+
+    A release follows its hold, perhaps in the same second, and is of its amount.
+    """
+    since, kinds = rules.since, (HELD_BACK, RELEASED)
+    moves = [each for each in stripe.balance_transaction.values() if each.type in kinds and each.created >= since]
+    holds: dict[tuple[str, int], list[BalanceTransaction]] = defaultdict(list)
+    for moved in sorted(moves, key=lambda each: (each.created, each.type == RELEASED)):
+        if moved.type == HELD_BACK:
+            holds[moved.currency, -moved.net].append(moved)
+        elif holds[moved.currency, moved.net]:
+            holds[moved.currency, moved.net].pop(0)
+        else:
+            yield moved
+    for held in holds.values():
+        yield from held
 
 
 def _book(drafts: Drafts, moved: BalanceTransaction) -> None:

@@ -41,7 +41,7 @@ class Opening:
 
     `receivable` is what Stripe says is open of invoices before the balance date, `receivable_in_books` the same of the
     adopted ones. `clearing` is Stripe's balance of this currency at the start of the balance date, with the payouts in
-    transit, `clearing_in_books` what QuickBooks' clearing account had then.
+    transit and what one held back just then, `clearing_in_books` what QuickBooks' clearing account had then.
     """
 
     currency: str

@@ -25,7 +25,7 @@ from finance_os.stripe_qbo.mapping import on_the_way
 from finance_os.stripe_qbo.mapping.amounts import qbo_amount, stripe_minor
 from finance_os.stripe_qbo.mapping.deposits import arrival
 from finance_os.stripe_qbo.mapping.drafts import Drafts
-from finance_os.stripe_qbo.mapping.movements import PAYOUTS, journal
+from finance_os.stripe_qbo.mapping.movements import PAYOUTS, held_back_at_start, journal
 from finance_os.stripe_qbo.mapping.proved import start_of
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
 from finance_os.stripe_qbo.rules import Rules
@@ -38,7 +38,8 @@ _ENTITIES = ("Payment", "RefundReceipt", "Deposit", "JournalEntry")
 
 @dataclass(frozen=True)
 class Clearing:
-    """One currency's clearing at the start of the balance date, in minor units."""
+    """One currency's clearing at the start of the balance date, in minor units. `at_stripe` is what it is to be: with
+    what a payout held back just then (`movements.held_back_at_start`)."""
 
     currency: str
     at_stripe: int
@@ -47,12 +48,13 @@ class Clearing:
 
 def state(drafts: Drafts) -> tuple[Clearing, ...]:
     """Clearing by currency of the rules; what QuickBooks lacks is found, and booked where the rules name from where."""
-    held = at_stripe(drafts.stripe, drafts.rules)
+    held = Counter(at_stripe(drafts.stripe, drafts.rules))
+    held.update(held_back_at_start(drafts.stripe, drafts.rules))
     found: list[Clearing] = []
     for currency in sorted(drafts.rules.clearing):
         account = drafts.clearing(currency)["value"]
         in_books = stripe_minor(_in_books(drafts, account, currency), currency)
-        each = Clearing(currency, held.get(currency, 0), in_books)
+        each = Clearing(currency, held[currency], in_books)
         found.append(each)
         if each.at_stripe != each.in_books:
             try:

@@ -65,8 +65,8 @@ def book(drafts: Drafts, customers: Customers, balances: "Balances") -> None:
             continue
         paid = _paid_by(drafts, charge)
         if moved is None and is_history(drafts, charge.created):
-            continue
-        if moved is None:
+            _adopt_paid_since(drafts, balances, paid)
+        elif moved is None:
             for each in paid:
                 drafts.waiting.add(each.invoice)
             if paid and drafts.is_ours(charge.created):

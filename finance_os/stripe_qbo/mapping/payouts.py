@@ -10,10 +10,11 @@
   booked by its own amount.
 - Negative (Stripe debits the bank, also when a payout is reversed): a journal entry, Dr Stripe clearing, Cr bank.
 - Failed before it was paid: nothing moved, and clearing never lost it. Failed after it was booked as paid: a journal
-  entry on the day that Stripe put it back, Dr Stripe clearing, Cr bank.
+  entry on the day that Stripe put it back, Dr Stripe clearing, Cr bank, whatever is listed of it by now.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
@@ -61,7 +62,7 @@ class Payouts:
 
     def _paid(self, key: LinkKey, payout: Payout) -> None:
         drafts = self.drafts
-        if payout.automatic:
+        if payout.automatic and payout.status == "paid":
             self._require_sum(payout)
         amount = qbo_amount(payout.amount, payout.currency)
         bank, clearing = drafts.bank(payout.currency), drafts.clearing(payout.currency)
@@ -130,6 +131,12 @@ class Payouts:
         )
 
     def _require_sum(self, payout: Payout) -> None:
+        if payout.reconciliation_status == "not_applicable":
+            raise NotBooked(
+                "payout_not_listed",
+                "It is automatic, and Stripe says that it does not list what it paid out: that it sums cannot be seen. "
+                "Ask Stripe for its balance transactions.",
+            )
         if payout.reconciliation_status != "completed":
             raise NotBooked(
                 "waits_for_another", "Stripe has not said yet which balance transactions it paid out.", Severity.LOW
@@ -139,7 +146,8 @@ class Payouts:
             raise NotBooked(
                 "payout_balance_transactions_unread",
                 "Which balance transactions it paid out is not staged: materialize "
-                f"stripe/stripe_payout_balance_transaction of {self.drafts.day(payout.created)}, when it was made.",
+                f"stripe/stripe_payout_balance_transaction of {self.drafts.day(payout.created)}, when it was made "
+                f"({datetime.fromtimestamp(payout.created, UTC):%Y-%m-%d %H:%M} UTC: days are those of the account).",
             )
         own = (payout.balance_transaction, payout.failure_balance_transaction)
         paid_out = [each.net for each in listed if each.id not in own]

@@ -4,6 +4,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from finance_os.stripe_qbo.mapping.payments import payment_key
@@ -262,12 +263,18 @@ def test_a_bank_debit_that_fails_leaves_nothing_but_its_fee(realm: Company) -> N
     assert [each["Balance"] for each in realm.all("Invoice")] == [10]
 
 
-def test_a_bank_debit_from_before_the_balance_date_is_in_clearing_by_the_opening(realm: Company) -> None:
+@pytest.mark.parametrize("is_stated", [False, True], ids=["whole history", "stated, its movement not staged"])
+def test_a_bank_debit_from_before_the_balance_date_is_in_clearing_by_the_opening(
+    realm: Company, is_stated: bool
+) -> None:
     chosen = rules(balance_date=date(2026, 6, 5), opening_account="Undeposited Funds")
+    if is_stated:
+        chosen = msgspec.structs.replace(chosen, opening_stripe_balance={"usd": "10.00"})
     made = Made()
     customer = made.customer()
     invoice = made.invoice(customer, 1_000, when=at(6))
-    payment = made.pay(invoice, 1_000, made.charge(customer, 1_000, when=at(3)), when=at(7))
+    charge = made.charge(customer, 1_000, when=at(3), settled=None if is_stated else 1_000)
+    payment = made.pay(invoice, 1_000, charge, when=at(7))
     plan = made.posted(realm, chosen)
     assert [(each.code, each.subject) for each in plan.findings] == [("payment_of_money_from_before", payment)]
     assert realm.balance("Stripe Clearing") == 10

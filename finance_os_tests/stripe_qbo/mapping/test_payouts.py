@@ -4,10 +4,12 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from finance_os.evidence.extraction import Severity
 from finance_os.stripe_qbo.intent import LinkKey
+from finance_os.stripe_qbo.reconcile import balance_of
 
 from .made import Made, at, codes
 from .worlds import Company, rules
@@ -106,6 +108,39 @@ def test_a_minimum_balance_is_held_back_and_released_and_books_nothing(realm: Co
     assert not [each for each in plan.intents if each.key.stripe_id == hold]
 
 
+@pytest.mark.parametrize("is_stated", [False, True], ids=["whole history", "stated, hold not staged"])
+def test_a_minimum_balance_that_is_released_as_the_balance_date_begins_is_in_clearing_by_the_opening(
+    realm: Company, is_stated: bool
+) -> None:
+    """Every day's payout holds the same amount back; the first one's hold lies before the balance date."""
+    made = Made()
+    made.moved("fee", 10_000, when=at(3))
+    for day in (5, 6, 7):
+        made.moved("payout_minimum_balance_hold", -5_000, when=at(day, 0) - (day == 5))
+        made.moved("payout_minimum_balance_release", 5_000, when=at(day, 0))
+    chosen = rules(balance_date=date(2026, 6, 5), opening_account="Undeposited Funds")
+    if is_stated:
+        chosen = msgspec.structs.replace(chosen, opening_stripe_balance={"usd": "50.00"})
+        moves = made.objects["balance_transaction"]
+        made.objects["balance_transaction"] = [each for each in moves if each["created"] >= at(5, 0)]
+    plan = made.posted(realm, chosen)
+    assert plan.findings == ()
+    assert [str(each.key) for each in plan.intents] == ["balance:usd:opening"]
+    assert realm.balance("Stripe Clearing") == 100
+    assert balance_of(made.evidence, chosen) == {"usd": 10_000}
+
+
+def test_a_release_without_its_hold_is_told_on_any_later_day(realm: Company) -> None:
+    made = with_money()
+    released = made.moved("payout_minimum_balance_release", 1_000, when=at(6, 1))
+    held = made.moved("payout_minimum_balance_hold", -1_000, when=at(7, 1))
+    plan = made.plan(realm.books())
+    assert [(each.code, each.subject) for each in plan.findings] == [
+        ("waits_for_another", released),
+        ("waits_for_another", held),
+    ]
+
+
 def test_money_that_was_on_its_way_for_long_still_sums(realm: Company) -> None:
     """A member from before the balance date counts, though it is not booked."""
     made = with_money(5_000)
@@ -152,6 +187,42 @@ def test_a_payout_that_failed_after_it_was_booked_is_turned_round(realm: Company
     key = LinkKey("payout", payout, "payout")
     known = made.plan(untouched, booked={key: next(each.dated for each in plan.intents if each.key == key)})
     assert {each.key.role for each in known.intents if each.key.stripe_id == payout} == {"payout", "failure"}
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["other ones listed", "nothing staged"])
+def test_what_is_booked_of_a_payout_that_failed_is_turned_round_whatever_is_listed_of_it(
+    realm: Company, listed: bool
+) -> None:
+    made = with_money()
+    payout = made.payout(5_000)
+    realm.apply(made.plan(realm.books()))
+    del made.paid_out[payout]
+    if listed:
+        made.paid_out[payout] = [made.moved("fee", -1, when=at(9))]
+    back = made.moved("payout_reversal", 5_000, source=payout, when=at(10))
+    made.one("payout", payout).update(status="failed", failure_balance_transaction=back)
+    plan = made.plan(realm.books())
+    assert plan.findings == ()
+    assert {each.key.role for each in plan.intents if each.key.stripe_id == payout} == {"payout", "failure"}
+
+
+def test_an_automatic_payout_that_stripe_never_lists_is_raised(realm: Company) -> None:
+    """It does not wait for anything."""
+    made = with_money()
+    payout = made.payout(5_000, reconciliation_status="not_applicable")
+    plan = made.plan(realm.books())
+    assert [(each.code, each.severity, each.subject) for each in plan.findings] == [
+        ("payout_not_listed", Severity.HIGH, payout)
+    ]
+    assert not [each for each in plan.intents if each.entity == "Deposit"]
+
+
+def test_when_a_payout_was_made_is_told_in_utc_too(realm: Company) -> None:
+    """Whose days are read are the account's, and nothing says here how they lie to those of the books."""
+    made = with_money()
+    del made.paid_out[made.payout(5_000, when=at(6, 1))]
+    (found,) = made.plan(realm.books(), rules(time_zone="America/New_York")).findings
+    assert "of 2026-06-05, when it was made (2026-06-06 01:00 UTC: days are those of the account)" in found.detail
 
 
 def test_a_deposit_that_fits_is_adopted(realm: Company) -> None:
