@@ -225,7 +225,8 @@ def _record_failure(
     if isinstance(error, CannotTry):
         sync_runs.skip(database, connection, run, error.code, error.message)
     elif isinstance(error, SourceError):
-        sync_runs.fail(database, connection, run, error.code, error.message, requested())
+        anew = isinstance(error, sync_runs.AnotherQuery)
+        sync_runs.fail(database, connection, run, error.code, error.message, requested(), anew=anew)
     elif isinstance(error, Exception):
         # A checkpoint that the source stumbles over would stop every attempt at the same place.
         stuck = run.resume is not None and not committed and not isinstance(error, psycopg.OperationalError)

@@ -117,6 +117,16 @@ class TakenOver(SourceError):
         )
 
 
+class AnotherQuery(SourceError):
+    """A crashed run would be gone on with by another query than the one that it began with."""
+
+    def __init__(self, sync_run_id: int, before: str, now: str) -> None:
+        super().__init__(
+            "another_query",
+            f"sync run {sync_run_id} began with {before}, and would be gone on with by {now}; the next one begins anew",
+        )
+
+
 def begin(database: Database, connection: DatabaseConnection, read: Read, origin: Origin) -> SyncRun:
     """Record that a read begins, in a transaction of its own; or take over the run of the same read that crashed.
 
@@ -147,8 +157,18 @@ def leave(run: SyncRun) -> None:
 
 
 def describe(database: Database, connection: DatabaseConnection, run: SyncRun, extraction: Extraction) -> None:
-    """Record which API or query version a run reads with."""
+    """Record which API or query version a run reads with. Raises `AnotherQuery` where it has read with another query:
+    what a run stages is of one query, or of one company, as its name says."""
     with database.transaction(connection):
+        if run.resume is not None:
+            row = connection.execute(
+                "SELECT query_name, query_version FROM finance_os.source_sync_runs WHERE sync_run_id = %s",
+                (run.sync_run_id,),
+            ).fetchone()
+            before = None if row is None else _query(row["query_name"], row["query_version"])
+            now = _query(extraction.query_name, extraction.query_version)
+            if before is not None and before != now:
+                raise AnotherQuery(run.sync_run_id, before, str(now))
         connection.execute(
             """
             UPDATE finance_os.source_sync_runs
@@ -163,6 +183,10 @@ def describe(database: Database, connection: DatabaseConnection, run: SyncRun, e
                 "worker": run.worker,
             },
         )
+
+
+def _query(name: str | None, version: str | None) -> str | None:
+    return name if version is None else f"{name}, version {version}"
 
 
 def fail(

@@ -16,11 +16,13 @@ from finance_os.sources.approvals import ConnectionApprovals
 from finance_os.sources.kept_secrets import ConnectionSecrets
 from finance_os.sources.planning import plan_reads, targeted_read
 from finance_os.sources.registry import source_named
+from finance_os.sources.stripe.objects import PAYOUT
 from finance_os.stripe_qbo.stripe_evidence import OBJECT_TYPES
 
 SYSTEM = "stripe"
 _ORIGIN = Origin(Trigger.MANUAL)
-_LISTED = frozenset(("stripe_customer_balance_transaction", "stripe_payout_balance_transaction"))
+PAYOUT_TYPE, PAID_OUT_TYPE = "stripe_payout", "stripe_payout_balance_transaction"
+_LISTED = frozenset(("stripe_customer_balance_transaction", PAID_OUT_TYPE))
 """What is read as a list of something else, and not by its own ID."""
 
 
@@ -66,18 +68,40 @@ def read_objects(database: Database, business_id: str, objects: Sequence[str], c
             raise LookupError(f"{name} cannot be read by itself: leave --read out, or name its days")
         connection = _connection_of(database, business_id, object_type, source_id)
         today = day_of(now, connection.zone)
-        read = targeted_read(
-            source,
-            source.object(object_type),
-            connection,
-            Days(today, today),
-            now,
-            [source_id],
-            kept=partial(ConnectionSecrets, database),
-            approvals=partial(ConnectionApprovals, database),
-        )
-        run = perform(database, read, _ORIGIN, chunk_rows=chunk_rows)
-        yield f"{name}: {run['rows_new']:,} new, {run['rows_changed']:,} changed, {run['rows_removed']:,} removed"
+        for of_type, target in _targets(database, connection, object_type, source_id):
+            read = targeted_read(
+                source,
+                source.object(of_type),
+                connection,
+                Days(today, today),
+                now,
+                [target],
+                kept=partial(ConnectionSecrets, database),
+                approvals=partial(ConnectionApprovals, database),
+            )
+            run = perform(database, read, _ORIGIN, chunk_rows=chunk_rows)
+            told = f"{run['rows_new']:,} new, {run['rows_changed']:,} changed, {run['rows_removed']:,} removed"
+            yield f"{name if of_type == object_type else of_type}: {told}"
+
+
+def _targets(database: Database, connection: Connection, object_type: str, source_id: str) -> Iterator[tuple[str, str]]:
+    """What is read for an object: itself, and then what a payout paid out, where Stripe lists it by now."""
+    yield object_type, source_id
+    if object_type != PAYOUT_TYPE:
+        return
+    rows = database.fetch(
+        """
+        SELECT record.payload ->> 'automatic' = 'true'
+               AND record.payload ->> 'reconciliation_status' = 'completed' AS so
+        FROM finance_os.raw_record_heads AS head
+        JOIN finance_os.raw_source_records AS record USING (record_id)
+        WHERE head.business_id = %s AND head.source_system = %s AND head.object_type = %s AND head.source_id = %s
+          AND head.connection_id = %s AND NOT head.removed
+        """,
+        (connection.business_id, SYSTEM, object_type, source_id, connection.connection_id),
+    )
+    if any(row["so"] for row in rows):
+        yield PAID_OUT_TYPE, f"{PAYOUT}:{source_id}"
 
 
 def _connection_of(database: Database, business_id: str, object_type: str, source_id: str) -> Connection:

@@ -436,6 +436,36 @@ def test_a_page_that_cannot_be_resumed_takes_the_checkpoint_back(database: Datab
     assert [row["rows_extracted"] for row in runs(database)] == [2, 2]
 
 
+@pytest.mark.parametrize("other", [("orders", "2"), ("accounts", "1")], ids=["another version", "another query"])
+def test_it_is_not_gone_on_with_by_another_query(database: Database, acme: Connection, other: tuple[str, str]) -> None:
+    def asking(vendor: Vendor, name: str, version: str) -> Read:
+        @contextmanager
+        def extract(request: Request) -> Iterator[Extraction]:
+            yield Extraction(vendor(request), query_name=name, query_version=version)
+
+        return replace(vendor.read(acme), extract=extract)
+
+    with pytest.raises(SourceError, match="timeout"):
+        perform(
+            database, asking(Vendor(failing_at(2, SourceError("timeout", "t"))), "orders", "1"), ORIGIN, chunk_rows=1
+        )
+    with pytest.raises(sync_runs.AnotherQuery, match="began with orders, version 1") as refused:
+        perform(database, asking(Vendor(), *other), ORIGIN, chunk_rows=1)
+    assert not refused.value.permanent
+    vendor = Vendor()
+    anew = perform(database, asking(vendor, *other), ORIGIN, chunk_rows=1)
+    assert vendor.requests[0].resume is None
+    first, second = runs(database)
+    assert (first["status"], first["error_code"], first["query_name"]) == ("failed", "another_query", "orders")
+    assert (second["sync_run_id"], second["query_name"]) == (anew["sync_run_id"], other[0])
+    # The same query goes on where it was.
+    with pytest.raises(SourceError, match="timeout"):
+        perform(database, asking(Vendor(failing_at(2, SourceError("timeout", "t"))), *other), ORIGIN, chunk_rows=1)
+    vendor = Vendor()
+    perform(database, asking(vendor, *other), ORIGIN, chunk_rows=1)
+    assert vendor.requests[0].resume == {"page": 2}
+
+
 def test_after_a_day_it_is_begun_anew(database: Database, acme: Connection) -> None:
     crashed = crash(database, acme, after=2)
     update_run(database, crashed, progressed_at=timedelta(hours=24, seconds=1))

@@ -107,6 +107,7 @@ CUSTOMER = {"object": "customer", "id": "cus_1", "balance": -500}
         ("payout.failed", {"failure_balance_transaction": "txn_2"}, ["txn_2", "payout:po_1"]),
         ("payout.created", {"reconciliation_status": "in_progress"}, []),
         ("payout.paid", {"automatic": False, "reconciliation_status": "not_applicable"}, []),
+        ("payout.paid", {"reconciliation_status": "not_applicable"}, []),
     ],
 )
 def test_an_automatic_payout_leads_to_all_that_it_paid_out(kind: str, more: dict[str, Any], members: list[str]) -> None:

@@ -49,13 +49,15 @@ def customer_moved(event: Mapping[str, Any]) -> str | None:
 def payout_made_of(event: Mapping[str, Any]) -> str | None:
     """The payout whose balance transactions can be listed from this event on, if it is about one.
 
+    An event of an older version may not say how far its reconciliation is: then it is tried.
+
     Those of a manual payout cannot be: Stripe refuses to list them. Those of an automatic one are complete when its
     reconciliation is, which `payout.reconciliation_completed` tells.
     """
     item = event["data"]["object"]
     if item.get("object") != "payout" or item.get("automatic") is not True:
         return None
-    return None if item.get("reconciliation_status") == "in_progress" else item.get("id")
+    return item.get("id") if item.get("reconciliation_status") in (None, "completed") else None
 
 
 def payment_made(event: Mapping[str, Any]) -> str | None:

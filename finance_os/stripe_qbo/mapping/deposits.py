@@ -9,6 +9,9 @@ Which it is only people know: adopted, it could be somebody else's money, and be
 payout into the bank twice. So the payout waits, and a finding asks. Each deposit is asked about for one payout only,
 the one that it lies nearest to: equal payouts that return every week have their own deposits near them, and a deposit
 that a payout before the balance date, or one that is booked already, lies nearest to is that one's.
+
+A deposit that fits a payout which failed, and no other, is of money that is back at Stripe: it is raised, and who
+entered it takes it out.
 """
 
 import re
@@ -71,9 +74,13 @@ class Deposits:
                 f"Deposit {doubtful.id} in QuickBooks, of {doubtful.txn_date}, has its amount, and it arrived on "
                 f"{arrival(payout)}, having been made on {self._made_on(payout)}: a second one may be one too many. If "
                 f"it is this payout's, write {payout.id} into its private note; if it is not, write "
-                f"`{_denial(payout)}` there.",
+                f"`{denial(payout)}` there.",
             )
         return None
+
+    def of_failed(self, payout: Payout) -> Held | None:
+        """The deposit that was entered for a payout which failed, and fits no other one."""
+        return self._of_failed.get(payout.id)
 
     def _judge_date(self, payout: Payout, held: Held) -> None:
         if held.txn_date is None or held.txn_date == arrival(payout):
@@ -97,16 +104,20 @@ class Deposits:
         for payout in self._paid:
             if not self._is_open(payout):
                 continue
-            fitting = [
-                (not _names(each, payout), abs((each.txn_date - arrival(payout)).days), int(each.id), each)
-                for each in self._of(payout)
-                if each.id not in taken and each.txn_date is not None and self._is_near(payout, each, each.txn_date)
-            ]
-            if fitting:
-                *_, held = min(fitting, key=lambda each: each[:3])
+            held = self._nearest(payout, taken)
+            if held is not None:
                 taken.add(held.id)
                 found[payout.id] = held
         return found
+
+    def _nearest(self, payout: Payout, taken: set[str]) -> Held | None:
+        """The deposit that fits a payout best, without those that are taken."""
+        fitting = [
+            (not _names(each, payout), abs((each.txn_date - arrival(payout)).days), int(each.id), each)
+            for each in self._of(payout)
+            if each.id not in taken and each.txn_date is not None and self._is_near(payout, each, each.txn_date)
+        ]
+        return min(fitting, key=lambda each: each[:3])[-1] if fitting else None
 
     def _is_near(self, payout: Payout, held: Held, day: date) -> bool:
         apart = abs((day - arrival(payout)).days)
@@ -134,6 +145,18 @@ class Deposits:
             if payout.id not in found and each.id not in taken:
                 found[payout.id] = each
                 taken.add(each.id)
+        return found
+
+    @cached_property
+    def _of_failed(self) -> Mapping[str, Held]:
+        taken = {*self._given, *(each.id for held in (self._own, self._doubtful) for each in held.values())}
+        found: dict[str, Held] = {}
+        for payout in self.drafts.stripe.payout.values():
+            if payout.status == "failed" and self._is_open(payout):
+                held = self._nearest(payout, taken)
+                if held is not None:
+                    taken.add(held.id)
+                    found[payout.id] = held
         return found
 
     @cached_property
@@ -184,18 +207,18 @@ def _by_amount(deposits: Iterable[Held]) -> dict[Decimal, list[Held]]:
     return found
 
 
-def _denial(payout: Payout) -> str:
+def denial(payout: Payout) -> str:
     """What people write into the note of a deposit that is not a payout's."""
     return f"not {payout.id}"
 
 
 def _names(held: Held, payout: Payout) -> bool:
-    return payout.id in held.private_note and _denial(payout) not in held.private_note
+    return payout.id in held.private_note and denial(payout) not in held.private_note
 
 
 def _may_be(held: Held, payout: Payout) -> bool:
     """Whether a note lets a deposit be a payout's: it names none, or this one."""
-    if _denial(payout) in held.private_note:
+    if denial(payout) in held.private_note:
         return False
     said = _DENIALS.sub("", held.private_note)
     return "po_" not in said or payout.id in said

@@ -14,7 +14,6 @@
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
@@ -23,7 +22,7 @@ from finance_os.evidence.windows import start_of_day
 from finance_os.stripe_qbo.books import Held
 from finance_os.stripe_qbo.intent import LinkKey
 from finance_os.stripe_qbo.mapping.amounts import qbo_amount
-from finance_os.stripe_qbo.mapping.deposits import Deposits, arrival, payout_key
+from finance_os.stripe_qbo.mapping.deposits import Deposits, arrival, denial, payout_key
 from finance_os.stripe_qbo.mapping.drafts import Drafts, Rank, number_of
 from finance_os.stripe_qbo.mapping.movements import journal
 from finance_os.stripe_qbo.mapping.refusals import NotBooked
@@ -33,6 +32,11 @@ from finance_os.stripe_qbo.stripe_objects import Payout
 def arrival_moment(payout: Payout, zone: ZoneInfo) -> int:
     """When the day of a payout's arrival begins in the accounting time zone: its place among what happened then."""
     return int(start_of_day(arrival(payout), zone).timestamp())
+
+
+def _read(payout: Payout) -> str:
+    """What reads a payout, and what it paid out."""
+    return f"`finance-os replay --read --object payout:{payout.id}`"
 
 
 @dataclass
@@ -59,6 +63,13 @@ class Payouts:
         elif payout.status in ("failed", "canceled") and self.drafts.was_booked(key):
             self._paid(key, payout)
             self._back(payout)
+        elif payout.status == "failed" and (held := self._deposits.of_failed(payout)) is not None:
+            raise NotBooked(
+                "deposit_of_failed_payout",
+                f"Deposit {held.id} in QuickBooks fits it, and it failed: the money is back at Stripe, and in the bank "
+                f"only by the books. Delete the deposit, or write `{denial(payout)}` into its private note if it is of "
+                "other money.",
+            )
 
     def _paid(self, key: LinkKey, payout: Payout) -> None:
         drafts = self.drafts
@@ -139,15 +150,16 @@ class Payouts:
             )
         if payout.reconciliation_status != "completed":
             raise NotBooked(
-                "waits_for_another", "Stripe has not said yet which balance transactions it paid out.", Severity.LOW
+                "waits_for_another",
+                "Stripe has not said yet which balance transactions it paid out. Once it does, a webhook or the daily "
+                f"sync brings them, or {_read(payout)}.",
+                Severity.LOW,
             )
         listed = self.drafts.stripe.paid_out.get(payout.id)
         if listed is None:
             raise NotBooked(
                 "payout_balance_transactions_unread",
-                "Which balance transactions it paid out is not staged: materialize "
-                f"stripe/stripe_payout_balance_transaction of {self.drafts.day(payout.created)}, when it was made "
-                f"({datetime.fromtimestamp(payout.created, UTC):%Y-%m-%d %H:%M} UTC: days are those of the account).",
+                f"Which balance transactions it paid out is not staged: read them with {_read(payout)}.",
             )
         own = (payout.balance_transaction, payout.failure_balance_transaction)
         paid_out = [each.net for each in listed if each.id not in own]
