@@ -2,6 +2,9 @@
 
 One step evaluates all four checks of an asset. Dagster shows the worst day of a run; each day's own verdict is in
 `finance_os.check_results`. (One Dagster evaluation for each day would cost some 10 ms each: minutes in a backfill.)
+
+A run reads all of its assets before it checks any. Days that it reads again are unproved until then, so that nobody
+acts on an invoice that was read anew and its payment that was read before.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -5,9 +5,13 @@ rules, and whether the policy is approved. A state that no run has exported is a
 tick that was lost asks for the same run again. So after the daily sync has ended and the checkpoints are recorded the
 closed day is another one, and the export runs; after a webhook's reads evidence has moved, and it runs; and when
 nothing has changed, it does not. One run of a business at a time: what comes meanwhile is another state, for the next.
-A run that failed, or left what another applier held, is asked for again after a while.
+A run that failed, or left what another applier held, is asked for again after a while; one that only came too late,
+as days were being read again by then, as soon as they are checked.
 
 While the gate is shut nothing is asked for, as nothing would be done.
+
+The daemon comes round every five seconds. A tick that finds something on its way, events of webhooks, their reads or an
+export, does not leave the wait for its end to the next round: it goes on looking for most of that time.
 """
 
 import time
@@ -20,7 +24,7 @@ import dagster as dg
 import msgspec
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from finance_os.defs.assets.stripe_qbo import JOB, OP
+from finance_os.defs.assets.stripe_qbo import JOB, OP, OVERTAKEN_TAG
 from finance_os.defs.export_outcomes import INTENTS, OBJECTS, VERIFICATION
 from finance_os.defs.resources import Evidence
 from finance_os.evidence.businesses import every_business
@@ -30,9 +34,10 @@ from finance_os.evidence.snapshot import snapshot
 from finance_os.evidence.windows import day_of
 from finance_os.settings import settings
 from finance_os.stripe_qbo import export as exporting
+from finance_os.stripe_qbo import passing
 from finance_os.stripe_qbo.export import Export, GateOf, NotExported
 from finance_os.stripe_qbo.movement import SYSTEMS, Mark, moved
-from finance_os.webhooks.under_way import is_reading
+from finance_os.webhooks.under_way import is_reading, is_waiting
 
 BUSINESS_TAG = "finance_os/qbo_export"
 """Run tag with the business that a run exports."""
@@ -41,10 +46,23 @@ STATE_TAG = "finance_os/qbo_export_state"
 """Run tag with the state that a run exports."""
 
 GATHER_SECONDS = 5
-"""How long at most an export waits for reads that webhooks have asked for: a burst is exported in one go."""
+"""How long at most an export waits for reads that webhooks have asked for: a burst is exported in one go.
+
+But not for those that were asked for only after what there is to be exported was read: while events keep coming, some
+are always under way.
+"""
 
 LOOK_AGAIN_SECONDS = 30
 """How often a gate that was found shut is looked at."""
+
+LOOK_SOON_SECONDS, LOOK_SHARE = 5, 0.1
+"""The same where days are read again and will be checked; but looking takes no greater share of the time."""
+
+STAYS_SECONDS = 4
+"""How long the daemon's ticks go on looking: the next round leaves out a sensor whose tick has not ended by then."""
+
+LOOK_EVERY_SECONDS = 0.5
+"""How often they look."""
 
 FIRST_WAIT, LONGEST_WAIT = 60, 3_600
 """Seconds until the next run after one that failed, or left what another applier had; for the same state twice as long
@@ -57,7 +75,7 @@ class _Seen(msgspec.Struct):
     """What a tick leaves of a business for the next: all of it can be lost, and costs time only.
 
     `waiting` is since when something has moved that is not exported; `shut` when the gate was last found shut, for
-    `state`.
+    `state`, and `soon` in how many seconds it is looked at again, where that is not `LOOK_AGAIN_SECONDS`.
     """
 
     run: int = 0
@@ -65,6 +83,7 @@ class _Seen(msgspec.Struct):
     state: str = ""
     waiting: float | None = None
     shut: float = 0
+    soon: float | None = None
 
 
 class _Cursor(msgspec.Struct):
@@ -72,11 +91,21 @@ class _Cursor(msgspec.Struct):
 
 
 class _Waits(Exception):
-    """Why nothing is asked for now."""
+    """Why nothing is asked for now. With `soon` that may be another thing within seconds."""
+
+    def __init__(self, why: str, *, soon: bool = False) -> None:
+        self.soon = soon
+        super().__init__(why)
 
 
-def export_sensor(job: Any, gate_of: GateOf | None = None) -> dg.SensorDefinition:
-    """Asks for runs of `job`, one of each business at a time. `gate_of` is the real gate if not given."""
+_pause = time.sleep
+
+
+def export_sensor(job: Any, gate_of: GateOf | None = None, stays: float = 0) -> dg.SensorDefinition:
+    """Asks for runs of `job`, one of each business at a time. `gate_of` is the real gate if not given.
+
+    A tick goes on looking for `stays` seconds while something is on its way.
+    """
 
     @dg.sensor(
         name="stripe_qbo_export_wanted",
@@ -94,23 +123,29 @@ def export_sensor(job: Any, gate_of: GateOf | None = None) -> dg.SensorDefinitio
         if not rules:
             yield dg.SkipReason("No business has rules: FINANCE_OS_QBO_RULES is not set.")
             return
-        database = evidence.database
+        database, until = evidence.database, time.monotonic() + stays
         cursor = msgspec.json.decode(context.cursor, type=_Cursor) if context.cursor else _Cursor()
-        following, said, requests = _Cursor(), list[str](), list[dg.RunRequest]()
         known = every_business(database)
-        for business_id in sorted(rules):
-            seen = following.businesses.setdefault(business_id, cursor.businesses.get(business_id, _Seen()))
-            try:
-                if business_id not in known:
-                    raise _Waits("there is no such business")
-                export = exporting.export_of(database, business_id, rules)
-                assert export is not None
-                requests.append(_request(database, context.instance, export, seen, gate_of))
-            except NotExported as error:
-                said.append(f"{business_id}: {', '.join(each.code for each in exporting.told_once(error.blockers))}")
-            except _Waits as waits:
-                said.append(f"{business_id}: {waits}")
-        context.update_cursor(msgspec.json.encode(following).decode())
+        of = {business_id: cursor.businesses.get(business_id, _Seen()) for business_id in sorted(rules)}
+        while True:
+            said, requests, soon = list[str](), list[dg.RunRequest](), False
+            for business_id, seen in of.items():
+                try:
+                    if business_id not in known:
+                        raise _Waits("there is no such business")
+                    export = exporting.export_of(database, business_id, rules)
+                    assert export is not None
+                    requests.append(_request(database, context.instance, export, seen, gate_of))
+                except NotExported as error:
+                    codes = [each.code for each in exporting.told_once(error.blockers)]
+                    said.append(f"{business_id}: {', '.join(codes)}")
+                except _Waits as waits:
+                    said.append(f"{business_id}: {waits}")
+                    soon = soon or waits.soon
+            if requests or not soon or time.monotonic() + LOOK_EVERY_SECONDS > until:
+                break
+            _pause(LOOK_EVERY_SECONDS)
+        context.update_cursor(msgspec.json.encode(_Cursor(of)).decode())
         yield from requests
         if not requests:
             yield dg.SkipReason("; ".join(said))
@@ -137,25 +172,28 @@ def _request(
     )
     runs = instance.get_run_records(dg.RunsFilter(tags={BUSINESS_TAG: export.business_id}), limit=_RUNS)
     if any(each.dagster_run.status in NOT_FINISHED_STATUSES for each in runs):
-        raise _Waits("an export is under way")
+        raise _Waits("an export is under way", soon=True)
     of_state = instance.get_run_records(
         dg.RunsFilter(tags={BUSINESS_TAG: export.business_id, STATE_TAG: state}), limit=_RUNS
     )
     is_exported = any(each.dagster_run.status is dg.DagsterRunStatus.SUCCESS for each in of_state)
     if is_exported and not (is_approved and exporting.due_now(database, export, export.today(datetime.now(UTC)))):
         seen.waiting = None
-        raise _Waits("nothing has moved since the last export")
+        raise _Waits("nothing has moved since the last export", soon=_is_on_its_way(database, export.business_id))
     _wait_after(runs, of_state, now, is_exported=is_exported)
     if seen.waiting is None:
         seen.waiting = now
-    if now - seen.waiting < GATHER_SECONDS and is_reading(database, export.business_id, SYSTEMS):
-        raise _Waits("objects that webhooks speak of are being read")
-    if seen.state == state and now - seen.shut < LOOK_AGAIN_SECONDS:
+    gathers = now - seen.waiting < GATHER_SECONDS
+    if gathers and is_reading(database, export.business_id, SYSTEMS, meanwhile=True):
+        raise _Waits("objects that webhooks speak of are being read", soon=True)
+    if seen.state == state and now - seen.shut < (LOOK_AGAIN_SECONDS if seen.soon is None else seen.soon):
         raise _Waits("the gate was shut a moment ago")
+    began = time.monotonic()
     with snapshot(database) as at_once:
         blockers = exporting.judge(at_once, export, gate_of=gate_of)
     if blockers:
-        seen.state, seen.shut = state, now
+        soon = min(max(LOOK_SOON_SECONDS, (time.monotonic() - began) / LOOK_SHARE), LOOK_AGAIN_SECONDS)
+        seen.state, seen.shut, seen.soon = state, now, soon if passing.passes(blockers) else None
         raise NotExported(export.business_id, blockers)
     seen.waiting = None
     today = day_of(datetime.now(UTC), ZoneInfo(settings().timezone))
@@ -177,6 +215,11 @@ def _request(
     )
 
 
+def _is_on_its_way(database: Database, business_id: str) -> bool:
+    """Whether evidence is about to move: events have come, or are being read for."""
+    return is_waiting(database, business_id, SYSTEMS) or is_reading(database, business_id, SYSTEMS)
+
+
 def _first_day(instance: dg.DagsterInstance, export: Export, assets: Sequence[dg.AssetKey], today: date) -> date:
     """The first of the days that a run is for: the present one, as what is dated before is exported with it.
 
@@ -192,9 +235,12 @@ def _wait_after(
 ) -> None:
     """Raise `_Waits` where the latest run of a business failed, or left something, a short while ago.
 
-    It is longer for each run `of_state` that there was.
+    It is longer for each run `of_state` that there was. One that days were read again under is not waited for: the gate
+    is asked before the next one.
     """
     if not runs or (runs[0].dagster_run.status is dg.DagsterRunStatus.SUCCESS and not is_exported):
+        return
+    if OVERTAKEN_TAG in runs[0].dagster_run.tags:
         return
     wait = min(FIRST_WAIT * 2 ** max(len(of_state) - 1, 0), LONGEST_WAIT)
     left = (runs[0].end_time or 0) + wait - now

@@ -26,11 +26,12 @@ from finance_os.sources.source import Source
 
 
 def build_defs(
-    resource_overrides: Mapping[str, Any] | None = None, sources: Sequence[Source] = SOURCES
+    resource_overrides: Mapping[str, Any] | None = None, sources: Sequence[Source] = SOURCES, ticks_stay: float = 0
 ) -> dg.Definitions:
     """Fresh definitions of `sources`; `resource_overrides` replaces resources by key, for tests and commands.
 
-    The IO manager stages into the same `evidence` as the rest, replaced or not.
+    The IO manager stages into the same `evidence` as the rest, replaced or not. Ticks of the export's sensor go on for
+    `ticks_stay` seconds while something is on its way, which is for a daemon that runs each sensor in a thread.
     """
     # Freshness policies and code versions are "beta" in Dagster's words, which it would repeat for every asset.
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
@@ -59,7 +60,7 @@ def build_defs(
             checkpoint_sensor(sources, record_checkpoints),
             alerts_sensor(sources),
             *webhook_sensor(sources, from_webhooks),
-            export_sensor(export),
+            export_sensor(export, stays=ticks_stay),
         ],
         resources=resources,
         executor=dg.in_process_executor,

@@ -17,7 +17,7 @@ from dagster import DagsterEventType
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import SqlEventLogStorageTable
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, ConcurrencyLimitsTable
 from dagster._serdes import ConfigurableClassData, serialize_value
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
@@ -83,6 +83,18 @@ class BulkEventLogStorage(PostgresEventLogStorage):
         keys = planned.partitions_subset.get_partition_keys() if planned.partitions_subset else [None]
         with self.index_connection() as connection:
             connection.execute(AssetCheckExecutionsTable.insert(), [row | {"partition": key} for key in keys])
+
+    def initialize_concurrency_limit_to_default(self, concurrency_key: str) -> bool:
+        """As in `SqlEventLogStorage`, which PostgreSQL fails where the pool is there: after each change of its default
+        in dagster.yaml the first steps of a pool."""
+        default = self._instance.global_op_concurrency_default_limit
+        if default is not None and self.has_default_pool_limit_col:
+            of_pool = ConcurrencyLimitsTable.c.concurrency_key == concurrency_key
+            with self.index_transaction() as connection:
+                if connection.execute(ConcurrencyLimitsTable.update().where(of_pool).values(limit=default)).rowcount:
+                    self._allocate_concurrency_slots(connection, concurrency_key, default)
+                    return True
+        return super().initialize_concurrency_limit_to_default(concurrency_key)
 
 
 class BulkPostgresStorage(DagsterPostgresStorage):

@@ -269,8 +269,15 @@ class _Backfills:
             self._ask()
 
     def has_ended(self) -> bool:
-        """Whether the last one that was asked for has ended."""
-        return self._ready.has_ended(self._asked[-1])
+        """Whether the last one that was asked for has ended. Raises `RuntimeError` where it failed.
+
+        Not asked of the webserver: it would look through all events of the run each time, a load that nobody else is.
+        """
+        wanted = dg.RunsFilter(tags={"dagster/backfill": self._asked[-1]})
+        runs = [each.dagster_run for each in self._ready.instance.get_run_records(wanted)]
+        if failed := [run for run in runs if run.is_failure_or_canceled]:
+            raise RuntimeError(f"the backfill's run {failed[0].run_id} has failed")
+        return bool(runs) and all(run.is_finished for run in runs)
 
     def share(self) -> float:
         """In which part of the time since the first one began the run of one was under way."""

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -33,8 +34,11 @@ from finance_os_tests.evidence.staged import page, read_of, record, stage
 from finance_os_tests.readiness.approvers import approve_policy
 from finance_os_tests.stripe_qbo.books import Books, customer
 from finance_os_tests.stripe_qbo.staged import RULES, company, environment
+from finance_os_tests.webhooks.senders import stripe_event
+from finance_os_tests.webhooks.test_walk import come
 
 SHUT = Blocker("deploy_not_verified", "scheduled_sync_readiness/deploy", None, None, "Verify it.")
+READ_AGAIN = Blocker("trace_outdated", "stripe/stripe_invoice", date(2026, 6, 1), "e1", "Run its checks.")
 
 
 @dataclass
@@ -42,11 +46,12 @@ class Door:
     """A gate that is open or shut, for some businesses."""
 
     shut: set[str] = field(default_factory=set)
+    blockers: tuple[Blocker, ...] = (SHUT,)
     asked: int = 0
 
     def __call__(self, _: Database, business_id: str, __: Any) -> Gate:
         self.asked += 1
-        return Gate(business_id, (SHUT,) if business_id in self.shut else ())
+        return Gate(business_id, self.blockers if business_id in self.shut else ())
 
 
 @dataclass
@@ -130,6 +135,25 @@ def acmes(office: Office, monkeypatch: pytest.MonkeyPatch) -> Iterator[Books]:
 def rules(monkeypatch: pytest.MonkeyPatch, **of: Any) -> None:
     monkeypatch.setenv("FINANCE_OS_QBO_RULES", json.dumps(of))
     settings_module.settings.cache_clear()
+
+
+def ask_for(database: Database, connection: Connection, **reads: list[str]) -> None:
+    """What the inbox does of events that wait: a request of reads, which have not begun."""
+    with database.transaction() as opened:
+        opened.execute(
+            """
+            INSERT INTO finance_os.webhook_requests (business_id, source_system, connection_id, reads, events)
+            VALUES (%s, %s, %s, %s, 1)
+            """,
+            (connection.business_id, connection.source_system, connection.connection_id, Jsonb(reads)),
+        )
+
+
+def read_for(database: Database, connection: Connection, object_type: str) -> None:
+    """What the run of a request does: everything of an object type that was asked for is read."""
+    day = Days(date(2026, 6, 2), date(2026, 6, 2))
+    read = read_of(connection, [page()], object_type=object_type, kind=Kind.TARGETED, days=day)
+    perform(database, read, Origin(Trigger.WEBHOOK), chunk_rows=10)
 
 
 def test_without_rules_nothing_is_asked_for(office: Office, acmes: Books, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,6 +281,53 @@ def test_a_shut_gate_is_waited_for(office: Office, acmes: Books, monkeypatch: py
     assert len(office.tick()[0]) == 1
 
 
+def test_days_that_are_read_again_are_looked_at_sooner(
+    office: Office, acmes: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads them checks them too; not so what else is in the way."""
+    monkeypatch.setattr(sensing, "LOOK_AGAIN_SECONDS", 3_600)
+    monkeypatch.setattr(sensing, "LOOK_SOON_SECONDS", 0)
+    monkeypatch.setattr(sensing, "LOOK_SHARE", 1e9)
+    office.gate.shut.add("acme")
+    office.gate.blockers = (READ_AGAIN,)
+    for _ in range(2):
+        assert office.tick() == ([], "acme: trace_outdated")
+    office.gate.blockers = (READ_AGAIN, SHUT)
+    assert "deploy_not_verified" in office.tick()[1]
+    assert office.tick() == ([], "acme: the gate was shut a moment ago")
+
+
+def test_a_look_that_takes_long_is_not_taken_so_often(
+    office: Office, acmes: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensing, "LOOK_AGAIN_SECONDS", 3_600)
+    monkeypatch.setattr(sensing, "LOOK_SOON_SECONDS", 0)
+    monkeypatch.setattr(sensing, "LOOK_SHARE", 1e-9)
+    office.gate.shut.add("acme")
+    office.gate.blockers = (READ_AGAIN,)
+    assert office.tick() == ([], "acme: trace_outdated")
+    assert office.tick() == ([], "acme: the gate was shut a moment ago")
+
+
+def test_a_run_that_came_too_late_for_the_gate_is_not_waited_for(office: Office, acmes: Books) -> None:
+    """Days were read again after it was asked for: the next one is asked for once they are checked."""
+    [request], _ = office.tick()
+    office.gate.shut.add("acme")
+    office.gate.blockers = (READ_AGAIN,)
+    assert not office.run(request).success
+    assert office.tick() == ([], "acme: trace_outdated")
+    office.gate.shut.clear()
+    [again], _ = office.tick()
+    assert again.run_key != request.run_key
+    # What else makes a run fail is waited for.
+    office.gate.shut.add("acme")
+    office.gate.blockers = (READ_AGAIN, SHUT)
+    assert not office.run(again).success
+    office.gate.shut.clear()
+    requests, said = office.tick()
+    assert (requests, "acme: its last export failed" in said) == ([], True)
+
+
 def test_after_the_daily_sync_it_is_exported_though_nothing_moved(
     office: Office, acmes: Books, owner: Database
 ) -> None:
@@ -301,33 +372,109 @@ def test_one_at_a_time_of_each_business(office: Office, acmes: Books, monkeypatc
 def test_a_burst_of_webhooks_is_waited_for_but_not_for_long(
     office: Office, acmes: Books, acme: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with office.database.transaction() as connection:
-        connection.execute(
-            """
-            INSERT INTO finance_os.webhook_requests (business_id, source_system, connection_id, reads, events)
-            VALUES ('acme', 'stripe', %s, %s, 3)
-            """,
-            (acme.connection_id, Jsonb({"stripe_customer": ["cus_1"], "stripe_invoice": ["in_1"]})),
-        )
+    ask_for(office.database, acme, stripe_customer=["cus_1"], stripe_invoice=["in_1"])
     waits = ([], "acme: objects that webhooks speak of are being read")
     assert office.tick() == waits
-    day = Days(date(2026, 6, 2), date(2026, 6, 2))
     for object_type in ("stripe_customer", "stripe_invoice"):
         assert office.tick() == waits
-        read = read_of(acme, [page()], object_type=object_type, kind=Kind.TARGETED, days=day)
-        perform(office.database, read, Origin(Trigger.WEBHOOK), chunk_rows=10)
+        read_for(office.database, acme, object_type)
     assert len(office.tick()[0]) == 1  # all of it is read, though nobody has settled it yet
-    with office.database.transaction() as connection:
-        connection.execute(
-            """
-            INSERT INTO finance_os.webhook_requests (business_id, source_system, connection_id, reads, events)
-            VALUES ('acme', 'stripe', %s, %s, 1)
-            """,
-            (acme.connection_id, Jsonb({"stripe_customer": ["cus_2"]})),
-        )
-    assert office.tick() == waits
+    ask_for(office.database, acme, stripe_customer=["cus_2"], stripe_invoice=["in_2"])
+    ask_for(office.database, acme, stripe_charge=["ch_2"])
+    for object_type in ("stripe_customer", "stripe_invoice"):
+        read_for(office.database, acme, object_type)
+        assert office.tick() == waits
     monkeypatch.setattr(sensing, "GATHER_SECONDS", 0)
     assert len(office.tick()[0]) == 1
+
+
+def test_what_is_asked_for_after_the_evidence_has_come_is_not_waited_for(
+    office: Office, acmes: Books, acme: Connection
+) -> None:
+    """While events keep coming, some are always being read for."""
+    ask_for(office.database, acme, stripe_customer=["cus_1"])
+    read_for(office.database, acme, "stripe_customer")
+    ask_for(office.database, acme, stripe_invoice=["in_1"])
+    assert len(office.tick()[0]) == 1
+
+
+@pytest.fixture
+def pauses(office: Office, monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """What happens in each pause of a tick that would stay for an hour; one more pause than these is an error."""
+    staying(office, 3_600)
+    left: list[Callable[[], object]] = []
+    monkeypatch.setattr(sensing, "_pause", lambda _: left.pop(0)())
+    return left
+
+
+def staying(office: Office, seconds: float) -> None:
+    """Make the office's ticks those of the daemon, which go on while something is on its way."""
+    job = export_job()
+    office.defs = dg.Definitions(
+        assets=[stripe_qbo_assets(office.gate)],
+        jobs=[job],
+        sensors=[export_sensor(job, office.gate, stays=seconds)],
+        resources={"evidence": Evidence()},
+    )
+
+
+def test_a_tick_stays_for_reads_that_are_under_way(
+    office: Office, acmes: Books, acme: Connection, pauses: list[Callable[[], object]]
+) -> None:
+    ask_for(office.database, acme, stripe_customer=["cus_1"])
+    pauses += [lambda: None, lambda: read_for(office.database, acme, "stripe_customer")]
+    assert len(office.tick()[0]) == 1
+    assert pauses == []
+
+
+def test_a_tick_stays_for_an_export_that_is_under_way(
+    office: Office, acmes: Books, pauses: list[Callable[[], object]]
+) -> None:
+    [first], _ = office.tick()
+    under_way = office.instance.create_run_for_job(
+        office.defs.resolve_job_def(JOB), tags=dict(first.tags), status=dg.DagsterRunStatus.STARTED
+    )
+    pauses.append(lambda: office.instance.report_run_failed(under_way))
+    assert "acme: its last export failed" in office.tick()[1]
+    assert pauses == []
+
+
+def test_a_tick_stays_for_events_that_have_come_but_not_for_their_retries(
+    office: Office, acmes: Books, acme: Connection, pauses: list[Callable[[], object]]
+) -> None:
+    assert office.run(office.tick()[0][0]).success
+    nothing = ([], "acme: nothing has moved since the last export")
+    assert office.tick() == nothing
+    come(office.database, acme, stripe_event("evt_1"))
+
+    def becomes(what: str) -> None:
+        with office.database.transaction() as connection:
+            connection.execute(f"UPDATE finance_os.webhook_events SET {what}".encode())
+
+    becomes("wait_until = clock_timestamp() + interval '1 day'")
+    assert office.tick() == nothing
+    becomes("wait_until = clock_timestamp()")
+    pauses.append(lambda: becomes("state = 'done', settled_at = clock_timestamp()"))
+    assert office.tick() == nothing
+    assert pauses == []
+
+
+def test_a_tick_stays_no_longer_than_it_may(
+    office: Office, acmes: Books, acme: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        assert len(pauses) < 100
+        time.sleep(seconds)
+
+    staying(office, 0.2)
+    monkeypatch.setattr(sensing, "LOOK_EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(sensing, "_pause", pause)
+    ask_for(office.database, acme, stripe_customer=["cus_1"])
+    assert office.tick() == ([], "acme: objects that webhooks speak of are being read")
+    assert set(pauses) <= {0.01}
 
 
 def test_the_gate_is_asked_for_every_closed_day(office: Office, acmes: Books) -> None:

@@ -1,5 +1,6 @@
 """What every process that Dagster starts imports: none of the vendors' SDKs, nor what speaks to them."""
 
+import json
 import subprocess
 import sys
 
@@ -32,3 +33,18 @@ print(sorted(set({HEAVY}) & (set(sys.modules) - before)))
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (shown.stdout.strip(), shown.returncode) == ("[]", 0), shown.stderr
+
+
+def test_nothing_is_collected_again_and_again_while_the_definitions_are_imported() -> None:
+    """A process that begins a run has Dagster first, then its storage and the definitions: 250 collections by default,
+    three of them of everything."""
+    code = """
+import gc, dagster
+before = [each["collections"] for each in gc.get_stats()]
+import finance_os.defs.storage, finance_os.definitions
+print([each["collections"] - number for each, number in zip(gc.get_stats(), before)])
+"""
+    shown = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
+    young, middle, everything = json.loads(shown.stdout)
+    assert young < 30
+    assert (middle, everything) <= (2, 0)

@@ -5,6 +5,7 @@ Both are those of the installed version: where its internals change, these tests
 
 import itertools
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -329,6 +330,25 @@ def test_an_old_schema_is_migrated(instance: dg.DagsterInstance) -> None:
     instance.reindex()
     assert _log_of(instance).alembic_version() == (head, head)
     assert _run(instance, "passing", 2).success
+
+
+def test_another_default_of_the_pools_holds_for_those_that_there_are(instances: Instances) -> None:
+    """PostgreSQL gives a transaction up in which a row is inserted twice, which dagster-postgres goes on with."""
+    url, configuration = instances.database(), (checkout() / "dagster.yaml").read_text()
+
+    def claims(limit: int, first: int) -> list[bool]:
+        """Whether each of five more steps has its turn at once."""
+        log = instances.open(url, re.sub(r"(default_limit:) \d+", rf"\1 {limit}", configuration)).event_log_storage
+        assert log.initialize_concurrency_limit_to_default("till")
+        return [log.claim_concurrency_slot("till", "run", f"step {first + each}").is_claimed for each in range(5)]
+
+    assert claims(2, 0) == [True, True, False, False, False]
+    with instances.open(url) as instance:
+        instance.event_log_storage.free_concurrency_slots_for_run("run")
+    assert claims(4, 5) == [True] * 4 + [False]
+    with instances.open(url) as instance:
+        instance.event_log_storage.free_concurrency_slots_for_run("run")
+    assert claims(1, 10) == [True] + [False] * 4
 
 
 def test_connections_that_a_token_opens_are_not_shared(instances: Instances) -> None:

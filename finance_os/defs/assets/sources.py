@@ -9,6 +9,7 @@ import dagster as dg
 
 from finance_os.defs.metadata import definition_metadata
 from finance_os.defs.partitions import DAILY, days_of
+from finance_os.defs.precedence import give_way
 from finance_os.defs.resources import Evidence
 from finance_os.evidence.businesses import Connection, active_connections
 from finance_os.evidence.canonical import evidence_hash
@@ -83,6 +84,8 @@ def _source_asset(source: Source, obj: SourceObject[Any]) -> dg.AssetsDefinition
     def read(
         context: dg.AssetExecutionContext, config: SourceReadConfig, evidence: Evidence
     ) -> Iterator[dg.Output[PendingReads]]:
+        origin = origin_of(context.run)
+        give_way(origin.trigger)
         database = evidence.database
         days = days_of(context.partition_keys)
         connections = active_connections(database, source.system, config.connections)
@@ -97,7 +100,6 @@ def _source_asset(source: Source, obj: SourceObject[Any]) -> dg.AssetsDefinition
                 f"None of the given drops is an accepted one of these connections that touches {days}.",
                 allow_retries=False,
             )
-        origin = origin_of(context.run)
         open_to_us, blocked = _without_blocked(source, reads)
         for waiting, why in blocked:
             context.log.warning(f"{waiting.connection} is skipped: {why.blocker}. {why.remedy}")

@@ -34,7 +34,7 @@ from finance_os.evidence.windows import Days, day_of
 from finance_os.readiness.hardening import PRODUCTION_HARDENING
 from finance_os.settings import settings
 from finance_os.sources.credentials import CredentialsMissing
-from finance_os.stripe_qbo import catching_up
+from finance_os.stripe_qbo import catching_up, passing
 from finance_os.stripe_qbo import export as exporting
 from finance_os.stripe_qbo.export import GATED, Export, GateOf, NotExported, Planned
 from finance_os.stripe_qbo.holding import Ended
@@ -44,6 +44,10 @@ from finance_os.stripe_qbo.stripe_evidence import OBJECT_TYPES
 JOB = "stripe_qbo_export"
 
 OP = "export_stripe_to_qbo"
+
+OVERTAKEN_TAG = "finance_os/qbo_export_overtaken"
+"""Run tag of a run that exported nothing because days were being read again by the time it began."""
+
 _SUBJECT = "stripe_qbo"
 
 _ENDED_BADLY = (Ended.FAILED, Ended.CONFLICTED, Ended.UNKNOWN)
@@ -227,6 +231,8 @@ def _export(
         _steps(database, outcome, days, wanted, config, gate_of, context.run_id, refuse)
     except NotExported as shut:
         outcome.refusals += [Refusal.of(business_id, str(days), each) for each in exporting.told_once(shut.blockers)]
+        if passing.passes(shut.blockers):
+            context.instance.add_run_tags(context.run_id, {OVERTAKEN_TAG: business_id})
     except CredentialsMissing as missing:
         refuse("credentials_missing", str(missing))
     except SourceError as error:
