@@ -10,6 +10,7 @@ import msgspec
 
 from finance_os.evidence.database import DatabaseConnection
 from finance_os.stripe_qbo import stripe_balance
+from finance_os.stripe_qbo.balance_order import in_order
 from finance_os.stripe_qbo.stripe_objects import (
     BalanceTransaction,
     Charge,
@@ -28,9 +29,10 @@ SYSTEM = "stripe"
 
 @dataclass(frozen=True)
 class StripeEvidence:
-    """Every current record by its ID, in the order of creation; `paid_out` what each automatic payout paid out, its own
-    balance transaction included, by the payout's ID. `hashes` has the payload hash of each, as hex, without those of
-    what was paid out; `accounts` are the Stripe accounts that they were read from, where that is known."""
+    """Every current record by its ID, in the order of creation; movements of a customer's balance as it went on
+    (`balance_order`). `paid_out` is what each automatic payout paid out, its own balance transaction included, by the
+    payout's ID. `hashes` has the payload hash of each, as hex, without those of what was paid out; `accounts` are the
+    Stripe accounts that they were read from, where that is known."""
 
     customer: Mapping[str, Customer] = field(default_factory=dict)
     invoice: Mapping[str, Invoice] = field(default_factory=dict)
@@ -168,7 +170,11 @@ def evidence_of(
         for source_id, payload, payload_hash in rows:
             hashes[f"{kind}:{source_id}"] = payload_hash
             held.append(decode(payload))
-        found[kind] = {each.id: each for each in sorted(held, key=lambda each: (each.created, each.id))}
+        is_chain = kind == "customer_balance_transaction"
+        found[kind] = {
+            each.id: each
+            for each in (in_order(held) if is_chain else sorted(held, key=lambda each: (each.created, each.id)))
+        }
     return StripeEvidence(
         **found,
         paid_out={payout: tuple(held) for payout, held in paid_out.items()},

@@ -33,9 +33,12 @@ from finance_os_tests.benchmarks.figures import Figure
 
 
 def benchmarks(
-    database: Database, backfilled: Database, histories: tuple[Database, Database], dagster_url: str, *, full: bool
+    database: Database, own: Callable[[str], Database], dagster_url: str, *, full: bool
 ) -> Iterator[tuple[str, Callable[[], list[Figure]]]]:
-    """Each benchmark by name, in the quick or the full size."""
+    """Each benchmark by name, in the quick or the full size.
+
+    `own` makes a database for one benchmark: such as whose inbox the next one would have to empty.
+    """
     count, rounds = (300_000, 5) if full else (100_000, 3)
     yield "startup", lambda: startup.import_cost(7 if full else 3)
     yield "copy-630B", lambda: staging.against_copy(database, count, 160, "630 B", rounds)
@@ -46,14 +49,21 @@ def benchmarks(
     yield "sandbox", lambda: sandbox.pages_of_a_hundred(rounds)
     yield "extraction", lambda: extraction.against_sdks(120, 400 if full else 100, 5, download=full)
     yield "streaming", lambda: streaming.flat_memory(database.url, 5_000_000 if full else 100_000)
-    yield "backfill", lambda: backfill.backfill_of_a_year(backfilled, dagster_url, 1_000 if full else 60, 1)
+    yield "backfill", lambda: backfill.backfill_of_a_year(own("backfilled"), dagster_url, 1_000 if full else 60, 1)
     yield "planning", lambda: planning.intents_a_second(database, 90, 100, 5)
     yield "applying", lambda: applying.within_limits(database, 2 if full else 1, alone=full)
-    yield "receiver", lambda: [*receiver.at_a_steady_rate(database, 30), *receiver.killed(database, 5)]
-    yield "inbox", lambda: inbox.backlog(database, 100_000 if full else 8_000)
-    yield "refetching", lambda: refetching.refetched(database, dagster_url, 60 if full else 20)
+    yield "receiver", lambda: _receiving(own("receiver"))
+    yield "inbox", lambda: inbox.backlog(own("inbox"), 100_000 if full else 8_000)
+    yield "refetching", lambda: refetching.refetched(own("refetched"), dagster_url, 60 if full else 20)
     yield "posting", lambda: posting.posted(database, 60 if full else 20, reread=full)
-    yield "readiness", lambda: readiness.readiness_over_history(*histories, 10_000_000 if full else 200_000, 9)
+    yield (
+        "readiness",
+        lambda: readiness.readiness_over_history(own("large"), own("small"), 10_000_000 if full else 200_000, 9),
+    )
+
+
+def _receiving(database: Database) -> list[Figure]:
+    return [*receiver.at_a_steady_rate(database, 30), *receiver.killed(database, 5)]
 
 
 def main() -> None:
@@ -63,13 +73,14 @@ def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     server = embedded.start(Path(tempfile.mkdtemp(prefix="finance-os-bench-")))
     server.cleanup_mode = "delete"
-    database = Database(embedded.ensure_database(server, "bench"))
-    backfilled = Database(embedded.ensure_database(server, "backfilled"))
-    large, small = (Database(embedded.ensure_database(server, name)) for name in ("large", "small"))
-    for each in (database, backfilled, large, small):
-        migrate(each.url)
+
+    def own(name: str) -> Database:
+        made = Database(embedded.ensure_database(server, name))
+        migrate(made.url)
+        return made
+
     dagster_url = embedded.ensure_database(server, "dagster")
-    known = dict(benchmarks(database, backfilled, (large, small), dagster_url, full=full))
+    known = dict(benchmarks(own("bench"), own, dagster_url, full=full))
     if unknown := [name for name in wanted if name not in known]:
         raise SystemExit(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(known)}")
     figures: list[Figure] = []

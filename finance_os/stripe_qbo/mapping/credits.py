@@ -48,17 +48,21 @@ class Credits:
         moves = self.drafts.stripe.customer_balance_transaction.values()
         invoices = self.drafts.stripe.invoice.values()
         voided = [(each.status_transitions.voided_at, each) for each in invoices if each.status == "void"]
-        # A credit note comes before the movement of the customer's balance that it caused.
+        # A credit note comes before the movement of the customer's balance that it caused; movements of one second come
+        # as the evidence has them.
         happened: Iterable[tuple[int, int, str, Callable[[], None]]] = chain(
-            ((dated(each), 0, each.id, partial(self._credit_note, each)) for each in notes),
+            (
+                (dated(each), 0, each.id, partial(self._credit_note, each))
+                for each in sorted(notes, key=lambda each: each.id)
+            ),
             ((each.created, 1, each.id, partial(self.balances.moved, each)) for each in moves),
             (
-                (moment, 1, each.id, partial(self.balances.give_back, each.id))
-                for moment, each in voided
+                (moment, 2, each.id, partial(self.balances.give_back, each.id))
+                for moment, each in sorted(voided, key=lambda each: each[1].id)
                 if moment is not None
             ),
         )
-        for moment, _, subject, rule in sorted(happened, key=lambda each: each[:3]):
+        for moment, _, subject, rule in sorted(happened, key=lambda each: each[:2]):
             if self.drafts.is_ours(moment):
                 with self.drafts.booking(subject, moment):
                     rule()
