@@ -73,6 +73,13 @@ def _amount(name: str, description: str) -> Column:
     return Column(name, "integer", f"{description} Minor units of the currency.")
 
 
+_MOVED = (
+    Column("type", "string", "charge, refund, payout, adjustment, stripe_fee …"),
+    Column("reporting_category", "string", "The type as Stripe's reports group it."),
+    _amount("amount", "Gross; negative where money left."),
+    _amount("fee", "Stripe's fees."),
+)
+
 _DECLARED: tuple[StripeObject, ...] = (
     SourceObject(
         "stripe_customer",
@@ -246,10 +253,7 @@ _DECLARED: tuple[StripeObject, ...] = (
         label="balance_transactions",
         columns=(
             _ID,
-            Column("type", "string", "charge, refund, payout, adjustment, stripe_fee …"),
-            Column("reporting_category", "string", "The type as Stripe's reports group it."),
-            _amount("amount", "Gross; negative where money left."),
-            _amount("fee", "Stripe's fees."),
+            *_MOVED,
             _amount("net", "Amount less fee."),
             _CURRENCY,
             Column("exchange_rate", "decimal", "From the source's currency to the balance's."),
@@ -385,10 +389,7 @@ _DECLARED: tuple[StripeObject, ...] = (
         ),
         columns=(
             _ID,
-            Column("type", "string", "charge, refund, payout, adjustment, stripe_fee …"),
-            Column("reporting_category", "string", "The type as Stripe's reports group it."),
-            _amount("amount", "Gross; negative where money left."),
-            _amount("fee", "Stripe's fees."),
+            *_MOVED,
             _amount("net", "Amount less fee. The nets of a payout, its own included, come to nothing."),
             _CURRENCY,
             Column("source", "string", "ID of what caused it."),
