@@ -16,13 +16,14 @@ from finance_os.sources.approvals import ConnectionApprovals
 from finance_os.sources.kept_secrets import ConnectionSecrets
 from finance_os.sources.planning import plan_reads, targeted_read
 from finance_os.sources.registry import source_named
+from finance_os.sources.stripe.belonging import is_listed
 from finance_os.sources.stripe.objects import PAYOUT
 from finance_os.stripe_qbo.stripe_evidence import OBJECT_TYPES
 
 SYSTEM = "stripe"
 _ORIGIN = Origin(Trigger.MANUAL)
-PAYOUT_TYPE, PAID_OUT_TYPE = "stripe_payout", "stripe_payout_balance_transaction"
-_LISTED = frozenset(("stripe_customer_balance_transaction", PAID_OUT_TYPE))
+_PAYOUT, _PAID_OUT = "stripe_payout", "stripe_payout_balance_transaction"
+_LISTED = frozenset(("stripe_customer_balance_transaction", _PAID_OUT))
 """What is read as a list of something else, and not by its own ID."""
 
 
@@ -87,12 +88,11 @@ def read_objects(database: Database, business_id: str, objects: Sequence[str], c
 def _targets(database: Database, connection: Connection, object_type: str, source_id: str) -> Iterator[tuple[str, str]]:
     """What is read for an object: itself, and then what a payout paid out, where Stripe lists it by now."""
     yield object_type, source_id
-    if object_type != PAYOUT_TYPE:
+    if object_type != _PAYOUT:
         return
     rows = database.fetch(
         """
-        SELECT record.payload ->> 'automatic' = 'true'
-               AND record.payload ->> 'reconciliation_status' = 'completed' AS so
+        SELECT record.payload
         FROM finance_os.raw_record_heads AS head
         JOIN finance_os.raw_source_records AS record USING (record_id)
         WHERE head.business_id = %s AND head.source_system = %s AND head.object_type = %s AND head.source_id = %s
@@ -100,8 +100,8 @@ def _targets(database: Database, connection: Connection, object_type: str, sourc
         """,
         (connection.business_id, SYSTEM, object_type, source_id, connection.connection_id),
     )
-    if any(row["so"] for row in rows):
-        yield PAID_OUT_TYPE, f"{PAYOUT}:{source_id}"
+    if any(is_listed(row["payload"]) for row in rows):
+        yield _PAID_OUT, f"{PAYOUT}:{source_id}"
 
 
 def _connection_of(database: Database, business_id: str, object_type: str, source_id: str) -> Connection:

@@ -170,11 +170,8 @@ def evidence_of(
         for source_id, payload, payload_hash in rows:
             hashes[f"{kind}:{source_id}"] = payload_hash
             held.append(decode(payload))
-        is_chain = kind == "customer_balance_transaction"
-        found[kind] = {
-            each.id: each
-            for each in (in_order(held) if is_chain else sorted(held, key=lambda each: (each.created, each.id)))
-        }
+        in_time = in_order if kind == "customer_balance_transaction" else _by_creation
+        found[kind] = {each.id: each for each in in_time(held)}
     return StripeEvidence(
         **found,
         paid_out={payout: tuple(held) for payout, held in paid_out.items()},
@@ -183,6 +180,10 @@ def evidence_of(
         readings=readings,
         payouts_read=payouts,
     )
+
+
+def _by_creation(held: Iterable[Any]) -> list[Any]:
+    return sorted(held, key=lambda each: (each.created, each.id))
 
 
 def load(connection: DatabaseConnection, business_id: str) -> StripeEvidence:

@@ -60,6 +60,11 @@ def payout_made_of(event: Mapping[str, Any]) -> str | None:
     return item.get("id") if item.get("reconciliation_status") in (None, "completed") else None
 
 
+def is_listed(payout: Mapping[str, Any]) -> bool:
+    """Whether Stripe lists by now what a payout paid out."""
+    return payout.get("automatic") is True and payout.get("reconciliation_status") == "completed"
+
+
 def payment_made(event: Mapping[str, Any]) -> str | None:
     """The payment intent whose money an event says has come, if it is about it or its charge."""
     item = event["data"]["object"]

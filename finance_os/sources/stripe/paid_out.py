@@ -15,7 +15,7 @@ from typing import Any
 
 from finance_os.evidence.extraction import Item, Notice, Page, Record, Request
 from finance_os.evidence.windows import epoch_day
-from finance_os.sources.stripe.belonging import Sum
+from finance_os.sources.stripe.belonging import Sum, is_listed
 from finance_os.sources.stripe.client import Listing, StripeReader
 from finance_os.sources.stripe.objects import PAYOUT, StripeObject
 from finance_os.sources.stripe.spans import Span
@@ -51,7 +51,7 @@ def window(
     made_before: set[str] = set()
     for event in events:
         payout = event["data"]["object"]
-        if _is_listed(payout):
+        if is_listed(payout):
             reconciled[payout["id"]].add(epoch_day(event["created"], request.zone))
             if payout["created"] < span.start:
                 made_before.add(payout["id"])
@@ -83,7 +83,7 @@ def _made(
         for payout in page.items:
             done = span.place("created", {"after": payout["id"], "second": payout["created"]})
             days = {epoch_day(payout["created"], request.zone)} | reconciled.get(payout["id"], set())
-            if _is_listed(payout):
+            if is_listed(payout):
                 yield from _members(stripe, obj, request, payout["id"], days, before, done)
             before = done
         # Nothing to stage perhaps, but a place to go on from.
@@ -111,7 +111,3 @@ def _members(
         yield Page(records(payout, last, within, request), last.requested_at, done)
     if total.doubt is not None:
         yield Notice(total.doubt)
-
-
-def _is_listed(payout: Mapping[str, Any]) -> bool:
-    return payout.get("automatic") is True and payout.get("reconciliation_status") == "completed"
