@@ -23,8 +23,8 @@ from finance_os.evidence.canonical import parse_path
 from finance_os.evidence.extraction import Extraction, Item, Kind, Notice, Page, Record, Request, SourceError
 from finance_os.evidence.windows import day_of, epoch_day
 from finance_os.sources.source import Reads
-from finance_os.sources.stripe import paid_out
-from finance_os.sources.stripe.belonging import Sum, customer_moved, is_list, list_at, may_be_gone
+from finance_os.sources.stripe import by_customer, paid_out
+from finance_os.sources.stripe.belonging import Sum, is_list, list_at, may_be_gone
 from finance_os.sources.stripe.client import Answer, Listing, StripeFailure, StripeReader, Unreadable
 from finance_os.sources.stripe.objects import API_VERSION, EVENT_LOG, PAYOUT, StripeObject
 from finance_os.sources.stripe.spans import Span
@@ -128,7 +128,8 @@ class _Reading:
         for span, resume in self._spans():
             yield from self._notices(span)
             if self.endpoint.owned_by_customer:
-                yield from self._by_customer(span, resume)
+                asked = self.stripe, self.obj, self.request, span, resume
+                yield from by_customer.window(*asked, self.log_begins, self._events(span))
                 continue
             if self.endpoint.owned_by_payout:
                 yield from paid_out.window(self.stripe, self.obj, self.request, span, resume, self._events(span))
@@ -286,63 +287,6 @@ class _Reading:
         if day not in self.request.days:
             return []
         return [Record(item["id"], item, day, None, _moment(item["created"]))]
-
-    # --- lists that are nested under each customer
-
-    def _by_customer(self, span: Span, resume: Mapping[str, Any]) -> Iterator[Item]:
-        """What was created in the lists of those customers that events point at, in the order of their IDs.
-
-        For a span that begins before the event log does, all customers are walked once instead, newest first.
-        """
-        walk = resume["phase"] == "walk" if "phase" in resume else span.start < self.log_begins
-        if walk:
-            customers = self._all_customers(span, resume)
-        else:
-            begin = resume.get("customer", "")
-            customers = ((customer, 0, True) for customer in sorted(self._balance_moved(span)) if customer >= begin)
-        phase = "walk" if walk else "customers"
-        gone = 0
-        for customer, second, worth_a_page in customers:
-            after = resume.get("after") if customer == resume.get("customer") else None
-            place: dict[str, Any] = {"customer": customer, "customer_second": second}
-            try:
-                for page in self.stripe.pages(
-                    self.endpoint.path.format(customer=quote(customer, safe="")),
-                    self._list_params(span),
-                    self.now,
-                    kind=self.endpoint.kind,
-                    after=after,
-                    second=resume.get("second"),
-                ):
-                    for records, last in self._recorded(page, {}):
-                        place |= {"after": last["id"], "second": last["created"]}
-                        yield Page(records, page.requested_at, span.place(phase, place))
-            except StripeFailure as failure:
-                if failure.code != "missing":
-                    raise
-                gone += 1
-            if worth_a_page and "after" not in place:
-                # Nothing to stage, but a place to go on from: a walk over many customers may find little.
-                yield Page([], self.now(), span.place(phase, place))
-        if gone:
-            yield Notice(f"{gone} customer(s) have been deleted: Stripe no longer lists their balance transactions.")
-
-    def _all_customers(self, span: Span, resume: Mapping[str, Any]) -> Iterator[tuple[str, int, bool]]:
-        """ID and creation time of every customer that there was before the span's end, and whether a page ends."""
-        begin = resume.get("customer")
-        second = resume.get("customer_second")
-        if begin is not None:
-            yield begin, second or 0, False
-        for page in self.stripe.pages(
-            "/v1/customers", {"created": {"lt": span.end}}, self.now, kind="customer", after=begin, second=second
-        ):
-            last = page.items[-1]["id"]
-            for item in page.items:
-                yield item["id"], item["created"], item["id"] == last
-
-    def _balance_moved(self, span: Span) -> set[str]:
-        """Customers whose balance may have moved in the span, by its events."""
-        return {moved for event in self._events(span) if (moved := customer_moved(event)) is not None}
 
     # --- events
 
